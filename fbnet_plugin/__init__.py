@@ -1,0 +1,21 @@
+"""Searched FBNet and FBNetV3 backbones for Detectron2.
+
+Importing this package registers its backbones, heads, meta-architectures and datasets with Detectron2.
+"""
+
+from __future__ import annotations
+
+try:
+    import detectron2 as _detectron2  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "fbnet_plugin needs Detectron2, which is not on PyPI under its own name; install it with "
+        "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git', "
+        "or with python tools/install_detectron2.py from a checkout of fbnet_plugin"
+    ) from error
+
+from . import modeling as _modeling  # noqa: F401 - registration only
+from .config import add_fbnet_config
+from .version import __version__
+
+__all__ = ["__version__", "add_fbnet_config"]

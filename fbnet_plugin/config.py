@@ -1,0 +1,98 @@
+"""Every config key that this project adds to Detectron2's, with its default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def add_fbnet_config(cfg: CfgNode) -> None:
+    """Adds the project's keys to a Detectron2 config; call it before ``merge_from_file``.
+
+    Args:
+        cfg: as from ``detectron2.config.get_cfg()``; changed in place. A second call changes nothing.
+    """
+    if "FBNET" in cfg.MODEL:
+        return
+    _add_backbone(cfg)
+    _add_classification(cfg)
+    _add_training(cfg)
+
+
+def _add_backbone(cfg: CfgNode) -> None:
+    from detectron2.config import CfgNode as CN
+
+    # ---------------------------------------------------------------------------------------
+    # Backbone: MODEL.BACKBONE.NAME build_fbnet_backbone, build_fbnet_fpn_backbone or
+    # build_fbnet_retinanet_backbone
+    # ---------------------------------------------------------------------------------------
+    cfg.MODEL.FBNET = CN()
+    # Name of an architecture in the zoo (tools/list_archs.py), or path of an architecture file.
+    cfg.MODEL.FBNET.ARCH = "fbnet_v3_a"
+    # Factor on all channels; 1.0 leaves every width as published.
+    cfg.MODEL.FBNET.WIDTH_MULT = 1.0
+    # "published": depthwise padding as in the architecture file (FBNetV3-A, B, C, E and F shrink their
+    # maps faster than the strides say); "same": kernel // 2 everywhere, which a detector needs.
+    cfg.MODEL.FBNET.PADDING = "same"
+    # Normalization: BN, SyncBN, FrozenBN, GN, another name that Detectron2 knows, or "" for none.
+    cfg.MODEL.FBNET.NORM = "BN"
+    # Features that the backbone returns. trunk{i} is the output of stage i; in the zoo trunk0..trunk4
+    # have strides 2, 4, 8, 16 and 32. Empty: the last stage. Stages after the last one named are not
+    # built. The FPN backbones return MODEL.FPN.IN_FEATURES and do not read this.
+    cfg.MODEL.FBNET.OUT_FEATURES = []
+    # Number of leading stages without gradients and with frozen statistics; 0 trains everything.
+    cfg.MODEL.FBNET.FREEZE_AT = 0
+    # Stochastic depth: probability that the last block drops its residual branch, linear in depth.
+    cfg.MODEL.FBNET.DROP_PATH = 0.0
+    # Copies of the last stride-16 row in FBNetRPNHead; 0 is as many as the row itself has.
+    cfg.MODEL.FBNET.RPN_REPEAT = 0
+
+
+def _add_classification(cfg: CfgNode) -> None:
+    from detectron2.config import CfgNode as CN
+
+    # ---------------------------------------------------------------------------------------
+    # Image classification: MODEL.META_ARCHITECTURE ImageClassifier
+    # ---------------------------------------------------------------------------------------
+    cfg.MODEL.CLASSIFIER = CN()
+    # Number of classes.
+    cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1000
+    # Dropout probability before the last linear layer (FBNet appendix A: 0.2).
+    cfg.MODEL.CLASSIFIER.DROPOUT = 0.0
+    # Label smoothing of the cross entropy.
+    cfg.MODEL.CLASSIFIER.LABEL_SMOOTHING = 0.0
+
+    # Input of the classifier. Flips are INPUT.RANDOM_FLIP ("horizontal" or "none"), channel order is
+    # INPUT.FORMAT, normalization is MODEL.PIXEL_MEAN and MODEL.PIXEL_STD, as for detectors.
+    cfg.INPUT.CLASSIFICATION = CN()
+    # px of the square training crop; 0 is the architecture's resolution.
+    cfg.INPUT.CLASSIFICATION.TRAIN_SIZE = 0
+    # px of the square test crop; 0 is the architecture's resolution.
+    cfg.INPUT.CLASSIFICATION.TEST_SIZE = 0
+    # px of the short side before the test crop; 0 is the architecture's published value.
+    cfg.INPUT.CLASSIFICATION.TEST_RESIZE = 0
+    # Area of the random resized crop, as fractions of the image.
+    cfg.INPUT.CLASSIFICATION.CROP_AREA = [0.08, 1.0]
+    # Aspect ratio (width / height) of the random resized crop.
+    cfg.INPUT.CLASSIFICATION.CROP_ASPECT = [0.75, 1.3333333333333333]
+
+    # Image folders to register, each "name=path": path holds one folder of images per class. A path
+    # that is not absolute is below the folder that the environment variable DETECTRON2_DATASETS names.
+    cfg.DATASETS.IMAGE_FOLDERS = []
+    # COCO-format sets to register, each "name=annotations.json:image_folder", paths as above.
+    cfg.DATASETS.COCO_JSON = []
+
+
+def _add_training(cfg: CfgNode) -> None:
+    from detectron2.config import CfgNode as CN
+
+    # ---------------------------------------------------------------------------------------
+    # Exponential moving average of the weights (FBNetV3 section 4.3)
+    # ---------------------------------------------------------------------------------------
+    cfg.MODEL_EMA = CN()
+    # Keep the average and evaluate it.
+    cfg.MODEL_EMA.ENABLED = False
+    # Share of the old average that stays at each step (0.9998 for COCO).
+    cfg.MODEL_EMA.DECAY = 0.9998

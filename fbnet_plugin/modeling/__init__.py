@@ -1,0 +1,12 @@
+"""Backbones, heads and meta-architectures; importing this registers them with Detectron2."""
+
+from .arch import arch_from_config, norm_from_config
+from .backbone import FBNetBackbone, build_fbnet_backbone, build_fbnet_fpn_backbone, build_fbnet_retinanet_backbone
+from .box_head import FBNetRoIBoxHead
+from .classifier import ClassifierHead, ImageClassifier
+from .rpn import FBNetRPNHead
+
+__all__ = [
+    "ClassifierHead", "FBNetBackbone", "FBNetRPNHead", "FBNetRoIBoxHead", "ImageClassifier", "arch_from_config",
+    "build_fbnet_backbone", "build_fbnet_fpn_backbone", "build_fbnet_retinanet_backbone", "norm_from_config",
+]  # fmt: skip
