@@ -14,7 +14,8 @@ except ImportError as error:
         "or with python tools/install_detectron2.py from a checkout of fbnet_plugin"
     ) from error
 
-from . import modeling as _modeling  # noqa: F401 - registration only
+from . import data as _data  # noqa: F401 - registration only, as the next
+from . import modeling as _modeling  # noqa: F401
 from .config import add_fbnet_config
 from .version import __version__
 
