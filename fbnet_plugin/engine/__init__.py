@@ -1,0 +1,14 @@
+"""Training and evaluation on top of Detectron2's engine."""
+
+from .config_file import find_config, load_config
+from .errors import ConfigError
+from .launch import launch
+from .setup import argument_parser, exit_codes, num_gpus, prepare, setup
+from .stop import TrainingStopped
+from .trainer import FBNetTrainer
+from .validate import validate
+
+__all__ = [
+    "ConfigError", "FBNetTrainer", "TrainingStopped", "argument_parser", "exit_codes", "find_config", "launch",
+    "load_config", "num_gpus", "prepare", "setup", "validate",
+]  # fmt: skip

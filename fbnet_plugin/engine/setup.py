@@ -1,0 +1,109 @@
+"""From a command line to a config that can run, and from an exception to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Iterator, List, Tuple
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from fbnet_plugin.arch import ArchError
+from fbnet_plugin.checkpoint import CheckpointError
+from fbnet_plugin.data import DatasetError, register_from_config
+
+from .config_file import find_config, load_config
+from .errors import ConfigError
+from .stop import TrainingStopped
+from .validate import validate
+
+# Mistakes in what the user gave; the message says all, a traceback would add nothing.
+INPUT_ERRORS = (ArchError, CheckpointError, ConfigError, DatasetError)
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Detectron2's command line and ``--num-processes``."""
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--num-processes", type=int, default=1, metavar="N", help="processes *per machine* on CPUs, with --num-gpus 0"
+    )
+    return parser
+
+
+def num_gpus(args: argparse.Namespace) -> int:
+    """GPUs per machine: as asked, but none where there are none and one (the default) was asked for."""
+    return 0 if args.num_gpus == 1 and not torch.cuda.is_available() else args.num_gpus
+
+
+def prepare(args: argparse.Namespace) -> Tuple[CfgNode, List[str]]:
+    """The config that ``args`` describe, checked and frozen; nothing is written.
+
+    Args:
+        args: from ``argument_parser``; ``config_file`` becomes the path of the file that was found.
+
+    Returns:
+        the config, and warnings of one line each.
+
+    Raises:
+        ConfigError, ArchError, DatasetError: see ``load_config`` and ``validate``.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    args.config_file = find_config(args.config_file) if args.config_file else ""
+    notes = []
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and num_gpus(args) == 0:
+        reason = "PyTorch finds no CUDA device" if not torch.cuda.is_available() else "--num-gpus is 0"
+        notes.append(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but {reason}; using cpu")
+        cfg.MODEL.DEVICE = "cpu"
+    register_from_config(cfg)
+    world_size = args.num_machines * max(num_gpus(args), args.num_processes)
+    notes += validate(cfg, eval_only=args.eval_only, resume=args.resume, world_size=world_size)
+    cfg.freeze()
+    return cfg, notes
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """``prepare``, then what Detectron2 does at the start of a job: output folder, log, random seed."""
+    cfg, notes = prepare(args)
+    default_setup(cfg, args)
+    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="fbnet_plugin")
+    for note in notes:
+        logger.warning(note)
+    return cfg
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turns what ends a run into a message and an exit code.
+
+    2 for bad input, 1 for a run that diverged, 128 plus the signal for one that was stopped. Other exceptions pass.
+    """
+    try:
+        yield
+    except INPUT_ERRORS as error:
+        _leave(f"error: {error}", EXIT_BAD_INPUT)
+    except FloatingPointError as error:
+        _leave(f"error: {error}", EXIT_FAILED)
+    except TrainingStopped as stop:
+        saved = f"after iteration {stop.iteration}; continue with\n  {resume_command(sys.argv)}"
+        when = saved if stop.checkpoint else "where there was nothing complete to save"
+        _leave(f"stopped by {stop} {when}", 128 + stop.signum)
+
+
+def resume_command(argv: List[str]) -> str:
+    """The same command with ``--resume``."""
+    flag = [] if "--resume" in argv else ["--resume"]
+    return shlex.join([Path(sys.executable).name, argv[0], *flag, *argv[1:]])
+
+
+def _leave(message: str, code: int) -> Any:
+    if comm.is_main_process():
+        print(message, file=sys.stderr, flush=True)
+    raise SystemExit(code)

@@ -1,0 +1,193 @@
+"""One trainer for every task: Detectron2's ``DefaultTrainer`` with loaders by dataset and runs that end well."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from typing import Any, Dict, List
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
+from detectron2.engine.hooks import BestCheckpointer, EvalHook
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+
+from fbnet_plugin.checkpoint import CheckpointError, FBNetCheckpointer
+from fbnet_plugin.data import build_test_loader, build_train_loader
+from fbnet_plugin.evaluation import build_evaluator
+
+from .step import GuardedAMPTrainer, GuardedTrainer
+from .stop import StopHook, StopSignals, TrainingStopped
+
+_logger = logging.getLogger(__name__)
+
+
+class FBNetTrainer(DefaultTrainer):
+    """Trains and evaluates what the config describes, on GPUs or CPUs, in one process or several.
+
+    Beyond ``DefaultTrainer``: classification data where the datasets' metadata says so; checkpoints by
+    ``FBNetCheckpointer``, with the optimizer's state in every Detectron2 version; a loss that is not finite ends the
+    run before the step; Ctrl-C and SIGTERM end it after the iteration, with a checkpoint of it.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        """
+        Args:
+            cfg: complete and frozen.
+
+        Raises:
+            DatasetError: ``DATASETS.TRAIN`` mixes tasks, or files are missing.
+        """
+        # DefaultTrainer's own __init__ cannot wrap a model that is on CPUs for several processes.
+        TrainerBase.__init__(self)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg, self.start_iter, self.max_iter = cfg, 0, cfg.SOLVER.MAX_ITER
+        self._signals = StopSignals()
+        with self._signals:  # data loading workers may start here
+            model = self.build_model(cfg)
+            optimizer = self.build_optimizer(cfg, model)
+            self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+            model = distributed(model)
+            step = GuardedAMPTrainer if use_amp(cfg) else GuardedTrainer
+            self._trainer = step(model, self.build_train_loader(cfg), optimizer)
+            self._trainer.signals = self._signals
+            self.checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+            self.register_hooks(self.build_hooks())
+        if cfg.MODEL_EMA.ENABLED:
+            _logger.warning("MODEL_EMA.ENABLED: this version keeps no average of the weights; training without it")
+
+    def build_hooks(self) -> List[HookBase]:
+        """Detectron2's hooks, with the one that ends a stopped run before the one that evaluates."""
+        hooks = [hook for hook in super().build_hooks() if hook is not None]
+        step, signals = weakref.proxy(self._trainer), self._signals
+        asked = (lambda: step.asked_to_stop) if together() else (lambda: signals.received)
+        self._stop = StopHook(signals, asked, together())
+        place = next((i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook)), len(hooks))
+        return [*hooks[:place], self._stop, *hooks[place:]]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continues the run in ``OUTPUT_DIR`` where there is one, else begins one with ``MODEL.WEIGHTS``.
+
+        Raises:
+            CheckpointError: see ``FBNetCheckpointer.resume_or_load``.
+        """
+        if not resume and self.checkpointer.has_checkpoint():
+            _logger.warning(
+                f"{self.cfg.OUTPUT_DIR} holds checkpoints of an earlier run, which this one begins to overwrite; "
+                "--resume would have continued it"
+            )
+        super().resume_or_load(resume)
+
+    def train(self) -> Any:
+        """Trains to the last iteration; see ``DefaultTrainer.train``.
+
+        Raises:
+            FloatingPointError: a loss, or a parameter that was to be saved, is not finite. The newest checkpoint is
+                of an earlier iteration.
+            TrainingStopped: on SIGINT or SIGTERM, after the state of the completed iterations was written.
+        """
+        with self._signals:
+            try:
+                return super().train()
+            except TrainingStopped as stop:
+                self._save_stopped(stop)
+                raise
+            except RuntimeError as error:
+                # The signal ended the data loading workers too, so that the next iteration had no data to begin with.
+                if not self._signals.received or together() or "exited unexpectedly" not in str(error):
+                    raise
+                stop = TrainingStopped(self._signals.received)
+                self._save_stopped(stop)
+                raise stop from None
+
+    def _save_stopped(self, stop: TrainingStopped) -> None:
+        """Writes the state after the last completed iteration, and says so."""
+        stop.iteration = self._stop.completed
+        if stop.iteration is None or not stop.between_iterations:
+            _logger.warning(f"Stopped by {stop} where there was nothing complete to save")
+            return
+        self.iter = stop.iteration  # the next one may have been counted already, but has not begun
+        name = f"model_{stop.iteration:07d}"
+        self.checkpointer.save(name, iteration=stop.iteration)
+        stop.checkpoint = os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth")
+        _logger.warning(f"Stopped by {stop} after iteration {stop.iteration}; its state is in {stop.checkpoint}")
+        comm.synchronize()  # a process that ends earlier would take the writing one with it
+
+    def after_train(self) -> None:
+        """As in Detectron2, except that a run which did not finish is not evaluated."""
+        if self.iter < self.max_iter:
+            self._hooks = [hook for hook in self._hooks if not isinstance(hook, (EvalHook, BestCheckpointer))]
+        super().after_train()
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Iteration, hooks and, which Detectron2 0.6 leaves out, the optimizer; the layout is upstream's."""
+        return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """
+        Raises:
+            CheckpointError: the optimizer's state is missing or belongs to other parameters.
+        """
+        TrainerBase.load_state_dict(self, state_dict)
+        if "_trainer" not in state_dict:
+            raise CheckpointError(
+                f"{self.cfg.OUTPUT_DIR}: the checkpoint has no optimizer state (Detectron2 0.6 itself writes none); "
+                "name it as MODEL.WEIGHTS of a new run instead of resuming"
+            )
+        state = dict(state_dict["_trainer"])
+        if isinstance(self._trainer, GuardedAMPTrainer):  # a run that began without AMP has no scale yet
+            state.setdefault("grad_scaler", self._trainer.grad_scaler.state_dict())
+        try:
+            self._trainer.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.cfg.OUTPUT_DIR}: the checkpoint's optimizer state does not fit ({error}); config changed?"
+            ) from error
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """Batches of the datasets in ``DATASETS.TRAIN``, by their common task.
+
+        Raises:
+            DatasetError: they mix tasks.
+        """
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """The images of one dataset, by its task."""
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator of one dataset. It writes to ``OUTPUT_DIR/inference``, below which each has its own folder
+        where there are several."""
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        if len(cfg.DATASETS.TEST) > 1:
+            folder = os.path.join(folder, dataset_name)
+        return build_evaluator(cfg, dataset_name, folder)
+
+
+def together() -> bool:
+    """Whether this is one of several processes."""
+    return comm.get_world_size() > 1
+
+
+def distributed(model: nn.Module) -> nn.Module:
+    """The model itself in one process, else wrapped so that gradients are averaged over all of them."""
+    if next(model.parameters()).device.type == "cpu":
+        return create_ddp_model(model, broadcast_buffers=False, device_ids=None)
+    return create_ddp_model(model, broadcast_buffers=False)
+
+
+def use_amp(cfg: CfgNode) -> bool:
+    """Whether to train in mixed precision, which Detectron2 does on CUDA devices alone."""
+    if not cfg.SOLVER.AMP.ENABLED:
+        return False
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda":
+        return True
+    _logger.warning(f"SOLVER.AMP.ENABLED needs a CUDA device, not {cfg.MODEL.DEVICE}; training in full precision")
+    return False

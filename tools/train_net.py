@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Train or evaluate a classifier or a detector; Detectron2's command line.
+
+    train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpus N] [--num-processes N] [KEY VALUE ...]
+
+FILE is a path, or the name of one of the project's configs, such as COCO-Detection/faster_rcnn_fbnet_v3_a_C4_3x.yaml.
+
+Examples:
+    train_net.py --config-file FILE                                              # train; the GPU, or the CPU
+    train_net.py --config-file FILE --resume                                     # go on where it was stopped
+    train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/model_final.pth
+    train_net.py --config-file FILE --num-gpus 8                                 # one process per GPU
+    train_net.py --config-file FILE --num-gpus 0 --num-processes 4               # four processes on the CPU
+
+Exit status: 0; 1 when training diverged or failed; 2 when the input is at fault, with one message that says how and
+nothing written; 130 or 143 when Ctrl-C or SIGTERM stopped it, with the state of the completed iterations written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, List, Optional
+
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from fbnet_plugin.checkpoint import FBNetCheckpointer
+from fbnet_plugin.engine import FBNetTrainer, argument_parser, exit_codes, launch, num_gpus, prepare, setup
+
+
+def run(args: argparse.Namespace) -> Any:
+    """Trains or evaluates; every process runs this. Returns the results, where there are any."""
+    with exit_codes():
+        cfg = setup(args)
+        if args.eval_only:
+            return evaluate(cfg, args.resume)
+        trainer = FBNetTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+
+
+def evaluate(cfg: Any, resume: bool) -> Any:
+    """Evaluates ``MODEL.WEIGHTS``, or with ``resume`` the newest checkpoint of the run in ``OUTPUT_DIR``."""
+    model = FBNetTrainer.build_model(cfg)
+    checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = FBNetTrainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = argument_parser().parse_args(argv)
+    with exit_codes():
+        prepare(args)  # once, before any process starts
+        launch(
+            run,
+            num_gpus=num_gpus(args),
+            num_processes=args.num_processes,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+
+
+if __name__ == "__main__":
+    main()
