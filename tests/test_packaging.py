@@ -99,7 +99,7 @@ class TestMetadata:
         assert metadata["Requires-Python"] == ">=3.9"
 
     def test_extras(self, metadata):
-        assert {"demo", "coco", "dev", "all"} <= set(metadata.get_all("Provides-Extra"))
+        assert {"demo", "dev", "all"} <= set(metadata.get_all("Provides-Extra"))
 
     def test_requirements_have_lower_bounds_and_no_unexplained_upper_ones(self, metadata):
         needed = required(metadata)

@@ -1,7 +1,9 @@
 """Closed-form counts of the primitive layers, and the record in which they are added up.
 
-Every function takes integers or integer numpy arrays of one shape (one entry per network), so that
-the same formula counts one block or twenty thousand of them.
+Every function takes numbers or numpy arrays of one shape (one entry per network), so that the same
+formula counts one block or twenty thousand of them. Channels are integers. Heights and widths come in
+as whole floats, so that MACs cannot wrap around as 64-bit integers would: below 2**53 they are exact,
+and blocks beyond ``MAX_COUNT`` are refused.
 
 Conventions, by name:
     params: all learnable values: convolution and linear weights, biases, norm scales and shifts.
@@ -15,12 +17,15 @@ Conventions, by name:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# An integer, or an int64 array with one entry per network.
-Count = Union[int, np.ndarray]
+# A number, or an array with one entry per network.
+Count = Any
+
+# Largest count of one block; below it float64 holds every intermediate value exactly.
+MAX_COUNT = 1 << 52
 
 
 class Shape(NamedTuple):
@@ -39,14 +44,14 @@ class Cost(NamedTuple):
     macs: Count
     pool: Count = 0
 
-    def __add__(self, other: Any) -> "Cost":
+    def __add__(self, other: Any) -> Cost:
         return Cost(*(a + b for a, b in zip(self, other)))
 
-    def __mul__(self, factor: Any) -> "Cost":
+    def __mul__(self, factor: Any) -> Cost:
         """All counts times ``factor``; a 0/1 factor switches a layer off where it is absent."""
         return Cost(*(value * factor for value in self))
 
-    def to_int(self) -> "Cost":
+    def to_int(self) -> Cost:
         """The same counts as Python integers."""
         return Cost(*(int(value) for value in self))
 
@@ -76,19 +81,26 @@ def linear(c_in: Count, c_out: Count, bias: Count = 1) -> Cost:
     return Cost(weights + bias * c_out, weights, weights)
 
 
+def global_pool(shape: Shape) -> Cost:
+    """A global average pool of the map ``shape``."""
+    return Cost(0, 0, 0, shape.channels * shape.height * shape.width)
+
+
 def squeeze_excite(shape: Shape, hidden: Count) -> Cost:
     """Global pool, 1x1 conv to ``hidden``, 1x1 conv back, both with a bias, on the map ``shape``."""
     point = Shape(hidden, 1, 1)
     back = Shape(shape.channels, 1, 1)
-    pooled = Cost(0, 0, 0, shape.channels * shape.height * shape.width)
-    return conv(shape.channels, point, 1, bias=1) + conv(hidden, back, 1, bias=1) + pooled
+    return global_pool(shape) + conv(shape.channels, point, 1, bias=1) + conv(hidden, back, 1, bias=1)
 
 
-def round_channels(value: Any, divisor: Count, floor_ratio: Any = 0.95) -> Count:
+def round_channels(value: Count, divisor: Count, floor_ratio: Count = 0.95) -> Count:
     """The channel rounding rule R of the published models.
 
     The nearest multiple of ``divisor`` (halves up, at least one ``divisor``); one more ``divisor``
     if the result is below ``floor_ratio * value``.
+
+    Returns:
+        int64, as an array of the arguments' shape.
     """
     nearest = np.maximum(divisor, np.floor(np.asarray(value) / divisor + 0.5) * divisor)
     rounded = np.where(nearest < floor_ratio * value, nearest + divisor, nearest)

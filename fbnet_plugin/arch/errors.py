@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Optional
+from typing import Any
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -14,9 +14,14 @@ _short.maxlevel = 2
 def short_repr(value: Any) -> str:
     """``repr(value)`` cut to a line, safe for nested and self-referencing values."""
     try:
-        return _short.repr(value)
+        return _short.repr(value).replace("\n", " ")
     except ValueError:  # an integer of thousands of digits
         return f"a value of type {type(value).__name__}"
+
+
+def short_key(key: Any) -> str:
+    """A mapping's key for an error message; only short printable text is printed bare."""
+    return key if isinstance(key, str) and key.isprintable() and 0 < len(key) <= 60 else short_repr(key)
 
 
 class ArchError(ValueError):
@@ -31,11 +36,14 @@ class ArchError(ValueError):
         file: the file's path, or None for a spec that was made in Python.
     """
 
-    def __init__(self, problem: str, where: str = "", file: Optional[str] = None):
+    def __init__(self, problem: str, where: str = "", file: str | None = None):
         self.problem, self.where, self.file = problem, where, file
         super().__init__(": ".join(part for part in (file, where, problem) if part))
 
-    def inside(self, where: str = "", file: Optional[str] = None) -> "ArchError":
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArchError, (self.problem, self.where, self.file)
+
+    def inside(self, where: str = "", file: str | None = None) -> ArchError:
         """The same error seen from one level further out."""
         dot = "." if where and self.where and not self.where.startswith("[") else ""
         return ArchError(self.problem, f"{where}{dot}{self.where}", self.file or file)

@@ -11,19 +11,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple, Union
+from typing import Any
 
 import numpy as np
 
 from .blocks import BlockSpec, block_from_dict
-from .errors import ArchError, short_repr, value_error
+from .checks import check_line, check_text
+from .errors import ArchError, short_key, short_repr, value_error
+from .plain_yaml import parse_yaml, read_text
 from .spec import ArchSpec, StageSpec
-from .yaml_file import arch_from_dict, parse_yaml, read_defaults, read_text
+from .yaml_file import arch_from_dict, read_defaults
 
 SPACES = Path(__file__).parent / "spaces"
+MAX_CHOICES = 1000  # of one variable
+MAX_ROW_CHOICES = 20_000  # summed over variables and the rows that name them
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Variable:
     """
 
     name: str
-    choices: Tuple[Any, ...]
+    choices: tuple[Any, ...]
 
 
 class SearchSpace:
@@ -46,30 +52,40 @@ class SearchSpace:
         name: the space's name; architectures made from it are named after it.
         variables: the decisions, in order.
         template: the plain data of an architecture file with ``$variable`` in it.
+
+    Raises:
+        ArchError: the template has no list of stages, names an unknown variable, or is too large.
     """
 
-    def __init__(self, name: str, variables: Tuple[Variable, ...], template: Mapping[str, Any]):
-        self.name, self.variables, self.template = name, variables, template
-        self._rows = functools.lru_cache(maxsize=1 << 16)(self._build_row)
-        self._names = _variable_names(template)
-        unknown = self._names - {variable.name for variable in variables}
+    def __init__(self, name: str, variables: Sequence[Variable], template: Mapping[str, Any]):
+        self.name, self.variables, self.template = check_line("name", name, 100), tuple(variables), template
+        stages = template.get("stages")
+        if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
+            raise value_error("architecture.stages", stages, "a list of stages, each a list of blocks")
+        self._choices = {variable.name: variable.choices for variable in self.variables}
+        unknown = sorted(_variable_names(template) - set(self._choices))
         if unknown:
-            raise ArchError(f"names the unknown variables {sorted(unknown)}", "architecture")
+            known = ", ".join(self._choices) or "none, as there are no variables"
+            raise ArchError(f"unknown variable ${unknown[0]}, expected one of {known}", "architecture")
+
+        self._rest = {key: value for key, value in template.items() if key != "stages"}
+        self._rest_names = tuple(sorted(_variable_names(self._rest)))
+        # Variables of each row; rows with equal choices share one BlockSpec object.
+        self._row_names = [[tuple(sorted(_variable_names(row))) for row in stage] for stage in stages]
+        self._row = functools.lru_cache(maxsize=1 << 16)(self._build_row)
+        self._without_stages = functools.lru_cache(maxsize=1 << 12)(self._build_without_stages)
 
     @property
     def size(self) -> int:
         """Number of points."""
-        total = 1
-        for variable in self.variables:
-            total *= len(variable.choices)
-        return total
+        return math.prod(len(variable.choices) for variable in self.variables)
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Uniform random points: int64 array of choice indices, shape (count, len(variables))."""
         sizes = [len(variable.choices) for variable in self.variables]
         return rng.integers(0, sizes, size=(count, len(sizes)))
 
-    def arch(self, point: np.ndarray, name: str = "") -> ArchSpec:
+    def arch(self, point: Any, name: str = "") -> ArchSpec:
         """The architecture of one point.
 
         Args:
@@ -79,68 +95,84 @@ class SearchSpace:
         Raises:
             ArchError: an index is out of range, or the template is no architecture.
         """
-        if len(point) != len(self.variables):
+        indices = np.asarray(point) if len(point) else np.zeros(0, np.int64)
+        if indices.shape != (len(self.variables),) or indices.dtype.kind not in "iu":
             raise value_error("point", point, f"{len(self.variables)} choice indices")
-        chosen: Dict[str, int] = {}
-        for variable, index in zip(self.variables, point):
+        chosen: dict[str, int] = {}
+        for variable, index in zip(self.variables, indices.tolist()):
             if not 0 <= index < len(variable.choices):
                 raise value_error(variable.name, index, f"an index from 0 to {len(variable.choices) - 1}")
-            chosen[variable.name] = int(index)
+            chosen[variable.name] = index
         stages = []
-        for number, stage in enumerate(self.template["stages"]):
-            blocks = tuple(self._row(number, place, chosen) for place in range(len(stage)))
-            stages.append(StageSpec(blocks))
-        rest = self._rest(tuple(chosen[key] for key in self._rest_names))
-        return dataclasses.replace(rest, name=name or self.name, stages=tuple(stages))
-
-    def _row(self, stage: int, place: int, chosen: Mapping[str, int]) -> BlockSpec:
-        names = self._row_names[stage, place]
-        return self._rows(stage, place, tuple(chosen[key] for key in names))
-
-    @functools.cached_property
-    def _row_names(self) -> Dict[Tuple[int, int], Tuple[str, ...]]:
-        """Variables of each block row; rows with equal choices share one BlockSpec object."""
-        return {
-            (number, place): tuple(sorted(_variable_names(row)))
-            for number, stage in enumerate(self.template["stages"])
-            for place, row in enumerate(stage)
-        }
-
-    @functools.cached_property
-    def _defaults(self) -> Dict[str, Dict[str, Any]]:
-        return read_defaults(self.template.get("defaults"))
-
-    @functools.cached_property
-    def _rest_names(self) -> Tuple[str, ...]:
-        rest = {key: value for key, value in self.template.items() if key != "stages"}
-        return tuple(sorted(_variable_names(rest)))
-
-    def _values(self, names: Tuple[str, ...], indices: Tuple[int, ...]) -> Dict[str, Any]:
-        by_name = {variable.name: variable for variable in self.variables}
-        return {name: by_name[name].choices[index] for name, index in zip(names, indices)}
-
-    def _build_row(self, stage: int, place: int, indices: Tuple[int, ...]) -> BlockSpec:
-        values = self._values(self._row_names[stage, place], indices)
-        row = _substitute(self.template["stages"][stage][place], values)
+        for number, stage in enumerate(self._row_names):
+            blocks = [self._row(number, place, tuple(map(chosen.get, names))) for place, names in enumerate(stage)]
+            if not blocks:
+                raise ArchError("is empty, expected at least one block", f"architecture.stages[{number}]")
+            stages.append(StageSpec(tuple(blocks)))
+        rest = self._without_stages(tuple(chosen[key] for key in self._rest_names))
         try:
-            return block_from_dict(row, self._defaults)
+            return dataclasses.replace(rest, name=name or self.name, stages=tuple(stages))
         except ArchError as error:
-            raise error.inside(f"architecture.stages[{stage}][{place}]") from None
+            raise error.inside("architecture") from None
 
-    def _rest(self, indices: Tuple[int, ...]) -> ArchSpec:
-        """The architecture without its stages (a placeholder stands for them)."""
-        return _rest_of(self, indices)
+    def validate(self) -> SearchSpace:
+        """Checks every choice of every variable by itself, and the networks of all first and all last choices.
+
+        Raises:
+            ArchError: a choice does not fit a place that names its variable, or such a network has no cost.
+        """
+        rows = [(i, j, names) for i, stage in enumerate(self._row_names) for j, names in enumerate(stage)]
+        if sum(len(self._choices[name]) for _, _, names in rows for name in names) > MAX_ROW_CHOICES:
+            raise ArchError(f"too large: the rows have more than {MAX_ROW_CHOICES} choices", "architecture.stages")
+        for stage, place, names in rows:
+            for indices in _one_by_one([len(self._choices[name]) for name in names]):
+                self._row(stage, place, indices)
+        for indices in _one_by_one([len(self._choices[name]) for name in self._rest_names]):
+            self._without_stages(indices)
+        for which, corner in (("first", 0), ("last", -1)):
+            arch = self.arch([corner % len(variable.choices) for variable in self.variables])
+            try:
+                arch.validate()
+            except ArchError as error:
+                raise ArchError(f"with the {which} choices: {error.problem}", f"architecture.{error.where}") from None
+        return self
+
+    def _values(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, Any]:
+        return {name: self._choices[name][index] for name, index in zip(names, indices)}
+
+    def _build_row(self, stage: int, place: int, indices: tuple[int, ...]) -> BlockSpec:
+        values = self._values(self._row_names[stage][place], indices)
+        try:
+            return block_from_dict(_substitute(self.template["stages"][stage][place], values), self._defaults)
+        except ArchError as error:
+            raise error.inside(f"architecture.stages[{stage}].blocks[{place}]") from None
+
+    @functools.cached_property
+    def _defaults(self) -> dict[str, dict[str, Any]]:
+        try:
+            return read_defaults(self.template.get("defaults"))
+        except ArchError as error:
+            raise error.inside("architecture") from None
+
+    def _build_without_stages(self, indices: tuple[int, ...]) -> ArchSpec:
+        """The architecture without its stages, for which one skip stands."""
+        values = self._values(self._rest_names, indices)
+        placeholder = [[{"op": "skip", "out": 8}]]
+        try:
+            return arch_from_dict({"name": self.name, **_substitute(self._rest, values), "stages": placeholder})
+        except ArchError as error:
+            raise error.inside("architecture") from None
 
 
-@functools.lru_cache(maxsize=4096)
-def _rest_of(space: SearchSpace, indices: Tuple[int, ...]) -> ArchSpec:
-    rest = {key: value for key, value in space.template.items() if key != "stages"}
-    values = space._values(space._rest_names, indices)
-    placeholder = [[{"op": "skip", "out": 8}]]
-    return arch_from_dict({"name": space.name, **_substitute(rest, values), "stages": placeholder})
+def _one_by_one(sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """All zeros, then each index of each variable with the others at zero."""
+    points = [(0,) * len(sizes)]
+    for position, size in enumerate(sizes):
+        points += [(0,) * position + (index,) + (0,) * (len(sizes) - position - 1) for index in range(1, size)]
+    return points
 
 
-def _variable_names(data: Any) -> set:
+def _variable_names(data: Any) -> set[str]:
     if isinstance(data, str):
         return {data[1:]} if data.startswith("$") else set()
     if isinstance(data, Mapping):
@@ -155,26 +187,28 @@ def _substitute(data: Any, values: Mapping[str, Any]) -> Any:
         return values[data[1:]]
     if isinstance(data, Mapping):
         filled = {key: _substitute(value, values) for key, value in data.items()}
-        use = filled.pop("use", None)
-        if use is not None and not isinstance(use, Mapping):
+        use = filled.pop("use", {})
+        if not isinstance(use, Mapping):
             raise value_error("use", use, "a variable whose choices are mappings of block fields")
-        return {**filled, **(use or {})}
-    if isinstance(data, list):
+        return {**filled, **use}
+    if isinstance(data, (list, tuple)):
         return [_substitute(item, values) for item in data]
     return data
 
 
-def list_spaces() -> List[str]:
+def list_spaces() -> list[str]:
     """Names of the spaces in ``arch/spaces``, sorted."""
     return sorted(path.stem for path in SPACES.glob("*.yaml"))
 
 
-def load_space(name_or_path: Union[str, "os.PathLike[str]"]) -> SearchSpace:
+def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
     """A space by name (``list_spaces``) or from a ``.yaml`` file.
 
     Raises:
         ArchError: unknown name, or an unusable file; names file, key, value and what is accepted.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise value_error("space", name_or_path, f"a .yaml path or one of {', '.join(list_spaces())}")
     path = os.fspath(name_or_path)
     if not path.endswith((".yaml", ".yml")):
         if path not in list_spaces():
@@ -191,28 +225,28 @@ def _space_from_dict(data: Any) -> SearchSpace:
         raise ArchError(f"got {short_repr(data)}, expected a mapping with name, variables and architecture")
     for key in data:
         if key not in ("name", "notes", "variables", "architecture"):
-            raise ArchError("unknown key, expected one of name, notes, variables, architecture", str(short_repr(key)))
-    for key, kind in (("name", str), ("variables", dict), ("architecture", dict)):
-        if not isinstance(data.get(key), kind):
-            raise value_error(key, data.get(key), "a text" if kind is str else "a mapping")
-    stages = data["architecture"].get("stages")
-    if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
-        raise value_error("architecture.stages", stages, "a list of stages, each a list of blocks")
-    variables = tuple(_read_variable(str(key), value) for key, value in data["variables"].items())
-    space = SearchSpace(data["name"], variables, data["architecture"])
-    for corner in (0, -1):  # the first and the last choice of everything must be architectures
-        point = np.array([corner % len(variable.choices) for variable in variables], dtype=np.int64)
-        space.arch(point).validate()
-    return space
+            raise ArchError("unknown key, expected one of name, notes, variables, architecture", short_key(key))
+    check_line("name", data.get("name"), 100)
+    check_text("notes", data.get("notes", ""), 4000)
+    for key in ("variables", "architecture"):
+        if not isinstance(data.get(key), dict):
+            raise value_error(key, data.get(key), "a mapping")
+    variables = [_read_variable(key, value) for key, value in data["variables"].items()]
+    return SearchSpace(data["name"], variables, data["architecture"]).validate()
 
 
-def _read_variable(name: str, data: Any) -> Variable:
-    where = f"variables.{name}"
-    if isinstance(data, dict) and set(data) == {"choices"} and isinstance(data["choices"], list) and data["choices"]:
-        return Variable(name, tuple(data["choices"]))
+def _read_variable(name: Any, data: Any) -> Variable:
+    where = f"variables.{short_key(name)}"
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ArchError("a bad name, expected letters, digits and underscores", where)
+    if isinstance(data, dict) and set(data) == {"choices"} and isinstance(data["choices"], list):
+        choices = data["choices"]
+        if not 1 <= len(choices) <= MAX_CHOICES:
+            raise ArchError(f"{len(choices)} choices, expected 1 to {MAX_CHOICES}", where)
+        return Variable(name, tuple(choices))
     if isinstance(data, dict) and {"low", "high"} <= set(data) <= {"low", "high", "step"}:
         low, high, step = data["low"], data["high"], data.get("step", 1)
         whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (low, high, step))
-        if whole and step > 0 and low <= high and (high - low) // step < 100_000:
+        if whole and step > 0 and low <= high and (high - low) // step < MAX_CHOICES:
             return Variable(name, tuple(range(low, high + 1, step)))
-    raise value_error(where, data, "{choices: [...]} or {low: INT, high: INT, step: INT} with low <= high")
+    raise value_error(where, data, f"{{choices: [...]}} or {{low: INT, high: INT, step: INT}}, at most {MAX_CHOICES}")

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Union
 
-from .blocks import BlockSpec, InvertedResidualSpec, _check_float, _check_int
-from .cost import ZERO, Cost, Shape, linear
+from .block_base import MAX_BLOCKS, BlockSpec
+from .blocks import check_blocks
+from .checks import assign, check_float, check_int, check_line, check_text
+from .cost import ZERO, Cost, Shape, global_pool, linear
 from .errors import ArchError, value_error
+from .inverted_residual import InvertedResidualSpec
 
 MAX_RESOLUTION = 8192
 
 # One side in px, or (height, width) in px.
-Resolution = Union[int, Tuple[int, int]]
-
-
-def _check_text(key: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise value_error(key, value, "a text")
+Resolution = Union[int, tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class StageSpec:
     """Blocks that make one feature map; stage i of a network gives the feature ``trunk{i}``."""
 
-    blocks: Tuple[BlockSpec, ...]
+    blocks: tuple[BlockSpec, ...]
 
     def __post_init__(self) -> None:
+        assign(self, blocks=check_blocks("blocks", self.blocks))
         if not self.blocks:
             raise ArchError("is empty, expected at least one block", "blocks")
 
@@ -52,11 +52,15 @@ class HeadSpec:
         num_classes: outputs of the linear layer, which has a bias.
     """
 
-    blocks: Tuple[BlockSpec, ...] = ()
+    blocks: tuple[BlockSpec, ...] = ()
     num_classes: int = 1000
 
     def __post_init__(self) -> None:
-        _check_int("num_classes", self.num_classes, 1, 1 << 24)
+        assign(
+            self,
+            blocks=check_blocks("blocks", self.blocks),
+            num_classes=check_int("num_classes", self.num_classes, 1, 1 << 24),
+        )
 
 
 @dataclass(frozen=True)
@@ -71,24 +75,25 @@ class Published:
         weights: path of the published checkpoint below the source's download root.
     """
 
-    top1: Optional[float] = None
-    top5: Optional[float] = None
-    macs_m: Optional[float] = None
-    params_m: Optional[float] = None
-    test_resize: Optional[int] = None
-    weights: Optional[str] = None
+    top1: float | None = None
+    top5: float | None = None
+    macs_m: float | None = None
+    params_m: float | None = None
+    test_resize: int | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         for key, high in (("top1", 100.0), ("top5", 100.0), ("macs_m", 1e9), ("params_m", 1e9)):
             if getattr(self, key) is not None:
-                _check_float(key, getattr(self, key), 0.0, high)
+                assign(self, **{key: check_float(key, getattr(self, key), 0.0, high)})
         if self.test_resize is not None:
-            _check_int("test_resize", self.test_resize, 1, MAX_RESOLUTION)
+            assign(self, test_resize=check_int("test_resize", self.test_resize, 1, MAX_RESOLUTION))
         if self.weights is not None:
-            _check_text("weights", self.weights)
+            assign(self, weights=check_line("weights", self.weights, 1000))
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True)
+class Layer:
     """One block at its place in a network.
 
     Attributes:
@@ -125,32 +130,54 @@ class ArchSpec:
 
     name: str
     resolution: int
-    stages: Tuple[StageSpec, ...]
-    head: Optional[HeadSpec] = None
-    box_head: Tuple[BlockSpec, ...] = ()
+    stages: tuple[StageSpec, ...]
+    head: HeadSpec | None = None
+    box_head: tuple[BlockSpec, ...] = ()
     in_channels: int = 3
     source: str = ""
     notes: str = ""
     published: Published = Published()
 
     def __post_init__(self) -> None:
-        for key in ("name", "source", "notes"):
-            _check_text(key, getattr(self, key))
-        if not self.name:
-            raise value_error("name", self.name, "a non-empty text")
-        _check_int("resolution", self.resolution, 1, MAX_RESOLUTION)
-        _check_int("in_channels", self.in_channels, 1, 1024)
+        if not isinstance(self.stages, (list, tuple)) or not all(isinstance(stage, StageSpec) for stage in self.stages):
+            raise value_error("stages", self.stages, "a list of StageSpec")
+        if self.head is not None and not isinstance(self.head, HeadSpec):
+            raise value_error("head", self.head, "null or a HeadSpec")
+        if not isinstance(self.published, Published):
+            raise value_error("published", self.published, "a Published")
+        assign(
+            self,
+            name=check_line("name", self.name, 100),
+            resolution=check_int("resolution", self.resolution, 1, MAX_RESOLUTION),
+            stages=tuple(self.stages),
+            box_head=check_blocks("box_head", self.box_head),
+            in_channels=check_int("in_channels", self.in_channels, 1, 1024),
+            source=check_text("source", self.source, 1000),
+            notes=check_text("notes", self.notes, 4000),
+        )
         if not self.stages:
             raise ArchError("is empty, expected at least one stage", "stages")
+        count = sum(block.repeat for block in self.rows())
+        if count > MAX_BLOCKS:
+            raise ArchError(f"{count} blocks (copies counted) in all, expected at most {MAX_BLOCKS}", "stages")
 
-    def layers(self, resolution: Optional[Resolution] = None) -> Iterator[Layer]:
+    def rows(self) -> Iterator[BlockSpec]:
+        """All rows as written, copies not expanded: stages, head, box head."""
+        for stage in self.stages:
+            yield from stage.blocks
+        if self.head is not None:
+            yield from self.head.blocks
+        yield from self.box_head
+
+    def layers(self, resolution: Resolution | None = None) -> Iterator[Layer]:
         """The blocks of stages and head in order of execution (not the per-RoI ``box_head``).
 
         Args:
             resolution: image px, one side or (height, width); default: the network's own.
 
         Raises:
-            ArchError: a block cannot take its input; the message names stage and block.
+            ArchError: a bad resolution, or a block that cannot take its input; the message names
+                stage and block.
         """
         shape = Shape(self.in_channels, *image_size(self.resolution if resolution is None else resolution))
         for number, stage in enumerate(self.stages):
@@ -160,7 +187,7 @@ class ArchSpec:
         if self.head is not None:
             yield from walk(self.head.blocks, shape, "head", "head.blocks")
 
-    def validate(self) -> "ArchSpec":
+    def validate(self) -> ArchSpec:
         """Checks that the blocks fit each other at the network's own resolution; returns itself.
 
         Raises:
@@ -174,14 +201,12 @@ class ArchSpec:
                 pass
         return self
 
-    def features(self, resolution: Optional[Resolution] = None) -> List[Shape]:
+    def features(self, resolution: Resolution | None = None) -> list[Shape]:
         """Output map of each stage, in order."""
-        outputs: dict = {}
-        for layer in self.layers(resolution):
-            outputs[layer.part] = layer.output
+        outputs = {layer.part: layer.output for layer in self.layers(resolution)}
         return [outputs[f"stages[{number}]"] for number in range(len(self.stages))]
 
-    def strides(self) -> List[int]:
+    def strides(self) -> list[int]:
         """Stride of each stage's output against the image."""
         strides, total = [], 1
         for stage in self.stages:
@@ -189,19 +214,22 @@ class ArchSpec:
             strides.append(total)
         return strides
 
-    def head_cost(self, resolution: Optional[Resolution] = None) -> Cost:
+    def head_cost(self, resolution: Resolution | None = None) -> Cost:
         """Counts of the global average pool and the linear layer; zero without a head."""
+        *_, last = self.layers(resolution)
+        return self._classifier_cost(last.output)
+
+    def cost(self, resolution: Resolution | None = None) -> Cost:
+        """Exact counts of stages and head for one image; conventions in ``arch/cost.py``."""
+        layers = list(self.layers(resolution))
+        return sum((layer.cost for layer in layers), self._classifier_cost(layers[-1].output))
+
+    def _classifier_cost(self, shape: Shape) -> Cost:
         if self.head is None:
             return ZERO
-        *_, last = self.layers(resolution)
-        pooled = Cost(0, 0, 0, math.prod(int(size) for size in last.output))
-        return linear(int(last.output.channels), self.head.num_classes) + pooled
+        return linear(shape.channels, self.head.num_classes) + global_pool(shape)
 
-    def cost(self, resolution: Optional[Resolution] = None) -> Cost:
-        """Exact counts of stages and head for one image; conventions in ``arch/cost.py``."""
-        return sum((layer.cost for layer in self.layers(resolution)), self.head_cost(resolution))
-
-    def with_padding(self, padding: str) -> "ArchSpec":
+    def with_padding(self, padding: str) -> ArchSpec:
         """The same network with its own ("published") or ordinary ("same", kernel // 2) padding.
 
         FBNetV3-A, B, C, E and F override the padding of two stride-2 depthwise convs so that maps
@@ -216,7 +244,7 @@ class ArchSpec:
             raise value_error("padding", padding, "published or same")
         return self.map_blocks(_ordinary_padding)
 
-    def map_blocks(self, change) -> "ArchSpec":  # type: ignore[no-untyped-def]
+    def map_blocks(self, change: Callable[[BlockSpec], BlockSpec]) -> ArchSpec:
         """A copy with ``change(block)`` in place of every block of stages, head and box head."""
         stages = tuple(StageSpec(tuple(map(change, stage.blocks))) for stage in self.stages)
         head = self.head and dataclasses.replace(self.head, blocks=tuple(map(change, self.head.blocks)))
@@ -230,17 +258,25 @@ class ArchSpec:
         """
         if self.published.test_resize is not None:
             return self.published.test_resize
-        return math.ceil(self.resolution * 256 / 224 / 8) * 8
+        return -(-self.resolution * 256 // (224 * 8)) * 8
 
 
-def image_size(resolution: Resolution) -> Tuple[int, int]:
-    """(height, width) in px of a resolution given as one side or as such a pair."""
-    if isinstance(resolution, tuple):
-        return resolution
-    return resolution, resolution
+def image_size(resolution: Resolution) -> tuple[int, int]:
+    """(height, width) in px of a resolution given as one side or as such a pair.
+
+    Raises:
+        ArchError: anything else, or a side that is not from 1 to ``MAX_RESOLUTION``.
+    """
+    if not isinstance(resolution, (list, tuple)):
+        side = check_int("resolution", resolution, 1, MAX_RESOLUTION)
+        return side, side
+    if len(resolution) != 2:
+        raise value_error("resolution", resolution, "one side in px, or (height, width)")
+    height, width = (check_int("resolution", side, 1, MAX_RESOLUTION) for side in resolution)
+    return height, width
 
 
-def walk(rows: Tuple[BlockSpec, ...], shape: Shape, part: str, where: str = "") -> Iterator[Layer]:
+def walk(rows: tuple[BlockSpec, ...], shape: Shape, part: str, where: str = "") -> Iterator[Layer]:
     """The single blocks of ``rows`` one after the other on an input of ``shape``.
 
     Args:

@@ -9,61 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Optional, Tuple, Type
+from collections.abc import Iterable
+from typing import Any
 
 import yaml
 
-from .blocks import BLOCK_KINDS, BlockSpec, SESpec, block_from_dict, block_from_fields, short_key
-from .errors import ArchError, short_repr, value_error
+from ..atomic_file import atomic_write
+from .blocks import BLOCK_KINDS, BlockSpec, SESpec, block_from_dict, block_from_fields
+from .errors import ArchError, short_key, short_repr, value_error
+from .plain_yaml import parse_yaml, read_text
 from .spec import ArchSpec, HeadSpec, Published, StageSpec
 
 _TOP_KEYS = [field.name for field in dataclasses.fields(ArchSpec)] + ["defaults"]
 _NEVER_DEFAULT = ("out", "stride", "repeat", "kernel", "expansion", "groups", "pad", "cascade")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice instead of taking the last one."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key_node, _ in node.value:
-                key = (key_node.tag, str(key_node.value))
-                if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key[1]!r} given twice", key_node.start_mark)
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str, file: Optional[str] = None) -> Any:
-    """The plain data in a YAML text.
-
-    Raises:
-        ArchError: it is not YAML, a key stands twice, or it needs more than plain data.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ArchError(f"not valid YAML: {line}{error.problem or error.context}", file=file) from None
-    except Exception as error:  # PyYAML lets ValueError, RecursionError, KeyError and others through
-        raise ArchError(f"not valid YAML: {type(error).__name__}: {short_repr(str(error))}", file=file) from None
-
-
-def read_text(path: str) -> str:
-    """The text of a file.
-
-    Raises:
-        ArchError: it cannot be read or is not UTF-8.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ArchError(f"cannot be read: {reason}", file=str(path)) from None
 
 
 def load_arch(path: str) -> ArchSpec:
@@ -75,7 +34,7 @@ def load_arch(path: str) -> ArchSpec:
     return parse_arch(read_text(path), str(path))
 
 
-def parse_arch(text: str, file: Optional[str] = None) -> ArchSpec:
+def parse_arch(text: str, file: str | None = None) -> ArchSpec:
     """The architecture in a YAML text; ``file`` is named in errors."""
     try:
         return arch_from_dict(parse_yaml(text, file))
@@ -96,7 +55,8 @@ def arch_from_dict(data: Any) -> ArchSpec:
         if key not in data:
             raise ArchError("is missing", key)
     defaults = read_defaults(data.get("defaults"))
-    fields = {key: value for key, value in data.items() if key not in ("defaults", "stages", "head", "box_head", "published")}
+    parts = ("defaults", "stages", "head", "box_head", "published")
+    fields = {key: value for key, value in data.items() if key not in parts}
     return ArchSpec(
         stages=_read_stages(data["stages"], defaults),
         head=_read_head(data.get("head"), defaults),
@@ -106,14 +66,14 @@ def arch_from_dict(data: Any) -> ArchSpec:
     ).validate()
 
 
-def _check_keys(data: Dict[Any, Any], known: Iterable[str], where: str = "") -> None:
+def _check_keys(data: dict[Any, Any], known: Iterable[str], where: str = "") -> None:
     for key in data:
         if key not in known:
             place = f"{where}.{short_key(key)}" if where else short_key(key)
             raise ArchError(f"unknown key, expected one of {', '.join(known)}", place)
 
 
-def read_defaults(data: Any) -> Dict[str, Dict[str, Any]]:
+def read_defaults(data: Any) -> dict[str, dict[str, Any]]:
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -129,7 +89,7 @@ def read_defaults(data: Any) -> Dict[str, Dict[str, Any]]:
     return data
 
 
-def _read_blocks(data: Any, where: str, defaults: Dict[str, Dict[str, Any]]) -> Tuple[BlockSpec, ...]:
+def _read_blocks(data: Any, where: str, defaults: dict[str, dict[str, Any]]) -> tuple[BlockSpec, ...]:
     if not isinstance(data, list):
         raise value_error(where, data, "a list of blocks")
     blocks = []
@@ -141,7 +101,7 @@ def _read_blocks(data: Any, where: str, defaults: Dict[str, Dict[str, Any]]) -> 
     return tuple(blocks)
 
 
-def _read_stages(data: Any, defaults: Dict[str, Dict[str, Any]]) -> Tuple[StageSpec, ...]:
+def _read_stages(data: Any, defaults: dict[str, dict[str, Any]]) -> tuple[StageSpec, ...]:
     if not isinstance(data, list):
         raise value_error("stages", data, "a list of stages, each a list of blocks")
     stages = []
@@ -154,7 +114,7 @@ def _read_stages(data: Any, defaults: Dict[str, Dict[str, Any]]) -> Tuple[StageS
     return tuple(stages)
 
 
-def _read_head(data: Any, defaults: Dict[str, Dict[str, Any]]) -> Optional[HeadSpec]:
+def _read_head(data: Any, defaults: dict[str, dict[str, Any]]) -> HeadSpec | None:
     if data is None:
         return None
     if not isinstance(data, dict):
@@ -190,11 +150,14 @@ def dump_arch(spec: ArchSpec, header: str = "") -> str:
     Args:
         spec: any spec.
         header: text for a comment on top; its lines may be of any length.
+
+    Raises:
+        ArchError: the blocks do not fit each other.
     """
-    every = [block for stage in spec.stages for block in stage.blocks] + list(spec.box_head)
-    every += spec.head.blocks if spec.head else ()
-    defaults = _common_values(every)
-    lines = [f"# {line}".rstrip() for line in header.splitlines()]
+    spec.validate()
+    defaults = _common_values(list(spec.rows()))
+    lines = ["# " + "".join(char if char.isprintable() else " " for char in line) for line in header.splitlines()]
+    lines = [line.rstrip() for line in lines]
     lines += [f"name: {_flow(spec.name)}", f"resolution: {spec.resolution}"]
     if spec.in_channels != 3:
         lines.append(f"in_channels: {spec.in_channels}")
@@ -206,7 +169,7 @@ def dump_arch(spec: ArchSpec, header: str = "") -> str:
         lines.append(f"published: {_flow(published)}")
     if defaults:
         lines.append("defaults:")
-        lines += [f"  {op}: {_flow(fields)}" for op, fields in defaults.items()]
+        lines += [f"  {op}: {_flow(_plain(fields))}" for op, fields in defaults.items()]
     lines.append("stages:")
     for stage in spec.stages:
         rows = _rows(stage.blocks, defaults, indent="  ")
@@ -220,66 +183,73 @@ def dump_arch(spec: ArchSpec, header: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def save_arch(spec: ArchSpec, path: str, header: str = "") -> None:
-    """Writes a spec to ``path`` through a temporary file and a rename."""
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".yaml.tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(dump_arch(spec, header))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def save_arch(spec: ArchSpec, path: str | os.PathLike[str], header: str = "") -> None:
+    """Writes a spec to ``path`` through a temporary file and a rename.
+
+    Raises:
+        ArchError: see ``dump_arch``; no file is touched.
+        OSError: the file cannot be written; what stood there before stays.
+    """
+    text = dump_arch(spec, header)
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _flow(value: Any) -> str:
-    """One line of flow-style YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True)
-    return text[:-1].replace("\n...", "") if text.endswith("\n") else text
+    """One line of YAML, lists and mappings in flow style."""
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, sort_keys=False, width=10**9, allow_unicode=True
+    )
+    for ending in ("\n", "\n..."):  # PyYAML ends a bare word with a document end
+        text = text[: -len(ending)] if text.endswith(ending) else text
+    return text
 
 
-def _plain(block: BlockSpec) -> Dict[str, Any]:
-    fields = {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
-    if isinstance(fields.get("se"), SESpec):
-        fields["se"] = dataclasses.asdict(fields["se"])
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a block as they stand in a file: squeeze-and-excite as a mapping, 6.0 as 6."""
+    plain = dict(fields)
+    if isinstance(plain.get("se"), SESpec):
+        plain["se"] = dataclasses.asdict(plain["se"])
     for key in ("expansion", "floor_ratio"):
-        if key in fields and float(fields[key]).is_integer():
-            fields[key] = int(fields[key])
-    return fields
+        if key in plain and plain[key].is_integer():
+            plain[key] = int(plain[key])
+    return plain
 
 
-def _class_defaults(kind: Type[BlockSpec]) -> Dict[str, Any]:
-    return {key: value for key, value in _plain(kind(out=8)).items() if key != "out"}
+def _fields(block: BlockSpec) -> dict[str, Any]:
+    return {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
 
 
-def _common_values(blocks: List[BlockSpec]) -> Dict[str, Dict[str, Any]]:
-    """Per op, the field values that most blocks share and that differ from the class's own."""
-    common: Dict[str, Dict[str, Any]] = {}
+def _own_defaults(kind: type[BlockSpec]) -> dict[str, Any]:
+    """The values of fields that a row of this kind need not give."""
+    return {key: value for key, value in _fields(kind(out=8)).items() if key != "out"}
+
+
+def _common_values(blocks: list[BlockSpec]) -> dict[str, dict[str, Any]]:
+    """Per op, the field values that most blocks share and that differ from the kind's own."""
+    common: dict[str, dict[str, Any]] = {}
     for op, kind in BLOCK_KINDS.items():
-        rows = [_plain(block) for block in blocks if block.op == op]
-        for key, own in _class_defaults(kind).items():
+        rows = [block for block in blocks if block.op == op]
+        for key, own in _own_defaults(kind).items():
             if not rows or key in _NEVER_DEFAULT:
                 continue
-            text, times = Counter(_flow(row[key]) for row in rows).most_common(1)[0]
-            if 2 * times > len(rows) and text != _flow(own):
-                common.setdefault(op, {})[key] = yaml.safe_load(text)
+            value, times = Counter(getattr(row, key) for row in rows).most_common(1)[0]
+            if 2 * times > len(rows) and value != own:
+                common.setdefault(op, {})[key] = value
     return common
 
 
-def _rows(blocks: Iterable[BlockSpec], defaults: Dict[str, Dict[str, Any]], indent: str = "") -> List[str]:
+def _rows(blocks: Iterable[BlockSpec], defaults: dict[str, dict[str, Any]], indent: str = "") -> list[str]:
+    """One line per row: op, kernel, expansion and out always, the rest where no default gives it."""
     lines = []
     for block in blocks:
-        given = {**_class_defaults(type(block)), **defaults.get(block.op, {})}
-        fields = _plain(block)
-        row = {"op": block.op}
-        for key in ("kernel", "expansion", "out", "stride", "repeat"):
-            if key in fields and (key in ("out", "kernel", "expansion") or fields[key] != given[key]):
-                row[key] = fields[key]
-        row.update({key: value for key, value in fields.items() if key not in row and value != given.get(key, value)})
-        lines.append(f"{indent}- {_flow(row)}")
+        given = {**_own_defaults(type(block)), **defaults.get(block.op, {})}
+        fields = _fields(block)
+        always = ("kernel", "expansion", "out")
+        order = [key for key in (*always, "stride", "repeat") if key in fields]
+        order += [key for key in fields if key not in order]
+        row = {key: fields[key] for key in order if key in always or fields[key] != given[key]}
+        lines.append(f"{indent}- {_flow({'op': block.op, **_plain(row)})}")
     return lines

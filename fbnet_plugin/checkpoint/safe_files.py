@@ -10,7 +10,7 @@ import torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
-from .atomic_file import atomic_write, remove_leftovers
+from ..atomic_file import atomic_write, remove_leftovers
 from .errors import CheckpointError
 
 POINTER = "last_checkpoint"

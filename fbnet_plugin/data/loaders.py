@@ -20,7 +20,7 @@ from detectron2.utils import comm
 
 from .errors import DatasetError
 from .image_folder import known_classes
-from .mapper import ClassificationMapper
+from .mapper import ClassificationMapper, DetectionMapper
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -43,7 +43,7 @@ def build_train_loader(
 
     Args:
         cfg: with the keys of ``add_fbnet_config``.
-        mapper: in place of ``ClassificationMapper`` or Detectron2's ``DatasetMapper``.
+        mapper: in place of ``ClassificationMapper`` or ``DetectionMapper``.
         dataset: dataset dicts in place of those of ``cfg.DATASETS.TRAIN``.
         sampler: in place of the one that ``cfg.DATALOADER.SAMPLER_TRAIN`` names.
 
@@ -53,8 +53,10 @@ def build_train_loader(
     Raises:
         DatasetError: classification and detection sets are mixed, or the sets' classes differ.
     """
-    build = build_classification_train_loader if is_classification(cfg.DATASETS.TRAIN) else build_detection_train_loader
-    return build(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+    if is_classification(cfg.DATASETS.TRAIN):
+        return build_classification_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+    mapper = mapper or DetectionMapper(cfg, True)
+    return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str, *, mapper: Optional[Mapper] = None) -> Any:
@@ -63,8 +65,9 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, *, mapper: Optional[Mappe
     Raises:
         DatasetError: a training set of ``cfg`` has other classes (classification).
     """
-    build = build_classification_test_loader if is_classification([dataset_name]) else build_detection_test_loader
-    return build(cfg, dataset_name, mapper=mapper)
+    if is_classification([dataset_name]):
+        return build_classification_test_loader(cfg, dataset_name, mapper=mapper)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper or DetectionMapper(cfg, False))
 
 
 def build_classification_train_loader(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple, Union
 import numpy as np
 import torch
 from detectron2.config import configurable
-from detectron2.data import detection_utils
+from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 from PIL import Image
 
@@ -76,10 +76,27 @@ class ClassificationMapper:
         try:
             return detection_utils.read_image(file_name, self.image_format)
         except Exception as error:  # a broken file makes decoders raise almost anything
-            raise DatasetError(
-                f"cannot read the image {file_name} (image_id {dataset_dict.get('image_id')!r}, label "
-                f"{dataset_dict.get('label')!r}): {error}"
-            ) from error
+            raise unreadable(dataset_dict, error) from error
+
+
+class DetectionMapper(DatasetMapper):
+    """Detectron2's ``DatasetMapper``; an image that cannot be read is an error that names it."""
+
+    def __call__(self, dataset_dict: Dict[str, Any]) -> Dict[str, Any]:
+        """
+        Raises:
+            DatasetError: the image cannot be read.
+        """
+        try:
+            return super().__call__(dataset_dict)
+        except (OSError, SyntaxError) as error:  # what Pillow raises for files that are missing, cut or no images
+            raise unreadable(dataset_dict, error) from error
+
+
+def unreadable(dataset_dict: Dict[str, Any], error: BaseException) -> DatasetError:
+    """The error for an image that cannot be read."""
+    entry = ", ".join(f"{key} {dataset_dict[key]!r}" for key in ("image_id", "label") if key in dataset_dict)
+    return DatasetError(f"cannot read the image {dataset_dict.get('file_name')} ({entry}): {error}")
 
 
 def training_augmentations(cfg: CfgNode) -> List[T.Augmentation]:

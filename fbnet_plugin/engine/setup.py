@@ -88,13 +88,21 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except INPUT_ERRORS as error:
-        _leave(f"error: {error}", EXIT_BAD_INPUT)
+        _leave(f"error: {_own_words(error)}", EXIT_BAD_INPUT)
     except FloatingPointError as error:
         _leave(f"error: {error}", EXIT_FAILED)
     except TrainingStopped as stop:
         saved = f"after iteration {stop.iteration}; continue with\n  {resume_command(sys.argv)}"
         when = saved if stop.checkpoint else "where there was nothing complete to save"
         _leave(f"stopped by {stop} {when}", 128 + stop.signum)
+
+
+def _own_words(error: Exception) -> str:
+    """The message, without the traceback that PyTorch puts around it when a data loading worker raised it."""
+    text = str(error)
+    if not text.startswith("Caught ") or "Traceback" not in text:
+        return text
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
 def resume_command(argv: List[str]) -> str:

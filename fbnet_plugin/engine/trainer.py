@@ -16,13 +16,22 @@ from detectron2.utils import comm
 from torch import nn
 
 from fbnet_plugin.checkpoint import CheckpointError, FBNetCheckpointer
-from fbnet_plugin.data import build_test_loader, build_train_loader
+from fbnet_plugin.data import DatasetError, build_test_loader, build_train_loader
 from fbnet_plugin.evaluation import build_evaluator
 
 from .step import GuardedAMPTrainer, GuardedTrainer
 from .stop import StopHook, StopSignals, TrainingStopped
 
 _logger = logging.getLogger(__name__)
+# Their message says all, and whoever called ``train`` receives it; Detectron2 would log a traceback before.
+_SAID_ONCE = (CheckpointError, DatasetError, FloatingPointError, TrainingStopped)
+
+
+def _not_said_elsewhere(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], _SAID_ONCE))
+
+
+logging.getLogger("detectron2.engine.train_loop").addFilter(_not_said_elsewhere)
 
 
 class FBNetTrainer(DefaultTrainer):

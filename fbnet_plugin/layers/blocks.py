@@ -47,9 +47,12 @@ def _squeeze_excite(spec, c_in: int) -> Optional[SqueezeExcite]:  # type: ignore
 
 
 def _start_at_zero(norm: Optional[nn.Module]) -> None:
-    """Makes a residual branch start as zero: the scale of its last norm."""
+    """Makes a residual branch start as zero: the scale of its last norm, if that can be learned.
+
+    A frozen scale has to stay 1, or the branch would be off forever.
+    """
     weight = getattr(norm, "weight", None)
-    if weight is not None:
+    if isinstance(weight, nn.Parameter):
         nn.init.zeros_(weight)
 
 

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from torch import nn
 
-from ..arch import ArchSpec, get_arch, scale_width
+from ..arch import ArchError, ArchSpec, SkipSpec, get_arch, scale_width
 from ..arch.blocks import BlockSpec
 from ..layers import Norm
 
@@ -24,15 +24,26 @@ def arch_from_config(cfg: CfgNode) -> ArchSpec:
     return scale_width(get_arch(fbnet.ARCH), fbnet.WIDTH_MULT).with_padding(fbnet.PADDING)
 
 
+def norm_name(name: str, device: str) -> str:
+    """The norm's name for ``device``: SyncBN is Detectron2's naive form on a CPU, where PyTorch's does not run."""
+    return "naiveSyncBN" if name == "SyncBN" and device == "cpu" else name
+
+
 def norm_from_config(cfg: CfgNode) -> Norm:
     """Maker of the norm layers that ``MODEL.FBNET.NORM`` names.
 
-    SyncBN becomes Detectron2's naive form on a CPU, where PyTorch's own does not run. GN has 32 groups,
-    or as many as divide both 32 and the channels, since FBNet's widths are seldom multiples of 32.
+    GN has 32 groups, or as many as divide both 32 and the channels, since FBNet's widths are seldom
+    multiples of 32.
+
+    Raises:
+        ArchError: Detectron2 knows no such norm.
     """
-    name = cfg.MODEL.FBNET.NORM
-    if name == "SyncBN" and cfg.MODEL.DEVICE == "cpu":
-        name = "naiveSyncBN"
+    name = norm_name(cfg.MODEL.FBNET.NORM, cfg.MODEL.DEVICE)
+    try:
+        get_norm(name, 32)
+    except KeyError:
+        accepted = 'BN, SyncBN, FrozenBN, GN, another norm of Detectron2, or "" for none'
+        raise ArchError(f"got {name!r}, expected {accepted}", "MODEL.FBNET.NORM") from None
 
     def make(channels: int) -> Optional[nn.Module]:
         if name == "GN":
@@ -49,12 +60,16 @@ def stage_of_feature(feature: str) -> Optional[int]:
 
 
 def rpn_row(arch: ArchSpec, feature: str) -> BlockSpec:
-    """The row that the RPN repeats: the last of the feature's stage; for an FPN level the last at stride 16."""
+    """The row that the RPN repeats: the last of the feature's stage; for an FPN level the last at stride 16.
+
+    Skips do not count, an RPN of identities would see nothing; a stage of skips alone gives its last.
+    """
     stage = stage_of_feature(feature)
     if stage is None:
         strides = arch.strides()
         stage = max((i for i, stride in enumerate(strides) if stride <= 16), default=0)
-    return arch.stages[stage].blocks[-1]
+    rows = arch.stages[stage].blocks
+    return ([row for row in rows if not isinstance(row, SkipSpec)] or rows)[-1]
 
 
 def box_head_rows(arch: ArchSpec, feature: str) -> "tuple[BlockSpec, ...]":

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..arch import ArchError, ArchSpec
 from ..layers import Norm, build_blocks
-from .arch import arch_from_config, norm_from_config
+from .arch import arch_from_config, norm_from_config, norm_name
 
 
 class FBNetBackbone(Backbone):
@@ -28,7 +28,8 @@ class FBNetBackbone(Backbone):
         freeze_at: number of leading stages to freeze.
 
     Raises:
-        ArchError: ``out_features`` names a feature that the architecture does not have.
+        ArchError: ``out_features`` names a feature that the architecture does not have, or ``drop_path`` or
+            ``freeze_at`` is out of range.
     """
 
     @configurable
@@ -42,6 +43,8 @@ class FBNetBackbone(Backbone):
         freeze_at: int = 0,
     ):
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ArchError(f"got {drop_path}, expected a probability from 0 to below 1", "MODEL.FBNET.DROP_PATH")
         known = [f"trunk{i}" for i in range(len(arch.stages))]
         for feature in out_features:
             if feature not in known:
@@ -101,7 +104,8 @@ class FBNetBackbone(Backbone):
             ArchError: ``freeze_at`` is negative or above the number of built stages.
         """
         if not 0 <= freeze_at <= len(self.stages):
-            raise ArchError(f"got {freeze_at}, expected 0 to {len(self.stages)} (the built stages)", "MODEL.FBNET.FREEZE_AT")
+            problem = f"got {freeze_at}, expected 0 to {len(self.stages)} (the built stages)"
+            raise ArchError(problem, "MODEL.FBNET.FREEZE_AT")
         for index in range(freeze_at):
             for parameter in self.stages[index].parameters():
                 parameter.requires_grad = False
@@ -144,6 +148,8 @@ def build_fbnet_retinanet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 
 def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> FBNetBackbone:
+    if not cfg.MODEL.FPN.IN_FEATURES:
+        raise ArchError("is empty, expected features such as trunk2, trunk3, trunk4", "MODEL.FPN.IN_FEATURES")
     return FBNetBackbone(cfg, input_shape, out_features=cfg.MODEL.FPN.IN_FEATURES)
 
 
@@ -152,7 +158,7 @@ def _fpn(cfg: CfgNode, bottom_up: FBNetBackbone, top_block: nn.Module) -> FPN:
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
+        norm=norm_name(cfg.MODEL.FPN.NORM, cfg.MODEL.DEVICE),
         top_block=top_block,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )

@@ -34,7 +34,13 @@ class FBNetRPNHead(nn.Module):
 
     @configurable
     def __init__(
-        self, rows: Sequence[BlockSpec], *, in_channels: int, num_anchors: int, box_dim: int = 4, norm: Norm = nn.BatchNorm2d
+        self,
+        rows: Sequence[BlockSpec],
+        *,
+        in_channels: int,
+        num_anchors: int,
+        box_dim: int = 4,
+        norm: Norm = nn.BatchNorm2d,
     ):
         super().__init__()
         self.blocks = nn.Sequential(*build_blocks(rows, in_channels, norm))
@@ -48,11 +54,12 @@ class FBNetRPNHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: List[ShapeSpec]) -> dict:
         channels = {shape.channels for shape in input_shape}
-        assert len(channels) == 1, f"FBNetRPNHead takes levels of equal channels. Got {sorted(channels)} instead!"
+        assert len(channels) == 1, f"FBNetRPNHead takes levels of equal channels. Got {channels} instead!"
         generator = build_anchor_generator(cfg, input_shape)
         anchors = set(generator.num_anchors)
-        assert len(anchors) == 1, f"FBNetRPNHead takes equal numbers of anchors per level. Got {sorted(anchors)} instead!"
-        row = rpn_row(arch_from_config(cfg), cfg.MODEL.RPN.IN_FEATURES[0])
+        assert len(anchors) == 1, f"FBNetRPNHead takes levels of equal numbers of anchors. Got {anchors} instead!"
+        # Ordinary padding whatever MODEL.FBNET.PADDING says: the maps must keep the anchors' grid.
+        row = rpn_row(arch_from_config(cfg).with_padding("same"), cfg.MODEL.RPN.IN_FEATURES[0])
         repeat = cfg.MODEL.FBNET.RPN_REPEAT or row.repeat
         return {
             "rows": [dataclasses.replace(row, stride=1, repeat=repeat)],

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fbnet_plugin.checkpoint.atomic_file import atomic_write, remove_leftovers
+from fbnet_plugin.atomic_file import atomic_write, remove_leftovers
 
 
 def test_file_appears_whole_and_leaves_nothing_else(tmp_path):

@@ -11,7 +11,7 @@ PREFIX, SUFFIX = ".", ".tmp"
 
 
 @contextlib.contextmanager
-def atomic_write(path: str) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Opens a file for writing that appears under ``path`` when the block ends, and not before.
 
     What is written goes to ``.<name>.tmp`` in the same folder, is flushed to the disk and then renamed. When the

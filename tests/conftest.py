@@ -1,0 +1,45 @@
+"""What all tests share: one thread, one seed, no network, no display."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+# Of libraries, not of this project's code.
+_WARNINGS = ["ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:pycocotools"]
+_LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for warning in _WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
+
+
+@pytest.fixture(autouse=True)
+def same_seed() -> None:
+    """Random weights and images are the same in every run and in every order of the tests."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A connection that leaves the machine fails; processes on it may talk to each other."""
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family != getattr(socket, "AF_UNIX", None) and not str(address[0]).startswith(_LOOPBACK):
+            raise AssertionError(f"a test tried to connect to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    yield
