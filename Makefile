@@ -38,7 +38,7 @@ lint: venv  ## check the code without running it
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-demo: venv  ## train, detect and write a report page from nothing
+demo: venv  ## train a classifier and a detector on real digits, and draw what it finds
 	$(RUN) tools/run_demo.py --output $(OUTPUT) $(ARGS)
 
 wheel: venv  ## build dist/fbnet_plugin-*.whl

@@ -34,6 +34,7 @@ EXTRAS = {
         "pytest>=7.4",
         "pytest-xdist>=3.3",
         "ruff>=0.4",
+        "timm>=1.0",  # what the networks are compared with
         "types-PyYAML",
         "wheel",
     ],

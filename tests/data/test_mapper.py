@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from fbnet_plugin.arch import ArchSpec, ConvSpec, Published, StageSpec, save_arch
-from fbnet_plugin.data import ClassificationMapper, DatasetError
+from fbnet_plugin.data import ClassificationMapper, DatasetError, DetectionMapper
 from fbnet_plugin.data.mapper import testing_sizes as sizes_for_testing
 
 
@@ -126,9 +126,10 @@ def test_image_smaller_than_the_crop(cfg: CfgNode, image: np.ndarray) -> None:
     assert int(mapped.sum()) == int(image.sum())
 
 
-def test_unreadable_images_are_named(cfg: CfgNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [ClassificationMapper, DetectionMapper])
+def test_unreadable_images_are_named(kind: type, cfg: CfgNode, tmp_path: Path) -> None:
     set_sizes(cfg, 16)
-    mapper = ClassificationMapper(cfg, False)
+    mapper = kind(cfg, False)
     path = tmp_path / "broken.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)

@@ -29,6 +29,20 @@ def test_bad_input_is_a_message_and_exit_code_2(error, capsys):
     assert capsys.readouterr().err == "error: what is wrong\n"
 
 
+def test_bad_input_in_a_data_loading_worker_is_the_same_message(capsys):
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise DatasetError("cannot read the image a.jpg: cut: short")
+
+    with pytest.raises(SystemExit) as ended, exit_codes():
+        list(torch.utils.data.DataLoader(Broken(), num_workers=1))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: cannot read the image a.jpg: cut: short\n"
+
+
 def test_divergence_is_exit_code_1_and_other_errors_pass(capsys):
     with pytest.raises(SystemExit) as ended, exit_codes():
         raise FloatingPointError("loss not finite at iteration 3")
