@@ -258,7 +258,12 @@ class ArchSpec:
         """
         if self.published.test_resize is not None:
             return self.published.test_resize
-        return -(-self.resolution * 256 // (224 * 8)) * 8
+        return usual_test_resize(self.resolution)
+
+
+def usual_test_resize(size: int) -> int:
+    """px of the short side before a central crop of ``size`` px, where nothing else is published."""
+    return -(-size * 256 // (224 * 8)) * 8
 
 
 def image_size(resolution: Resolution) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple, Union
 
 import numpy as np
@@ -13,6 +12,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from ..arch import get_arch
+from ..arch.spec import usual_test_resize
 from .augmentation import CenterCrop, RandomResizedCrop, ResizeShortSide
 from .errors import DatasetError
 
@@ -135,6 +135,6 @@ def testing_sizes(cfg: CfgNode) -> Tuple[int, int]:
     """
     keys = cfg.INPUT.CLASSIFICATION
     if keys.TEST_SIZE:
-        return keys.TEST_SIZE, keys.TEST_RESIZE or math.ceil(keys.TEST_SIZE * 256 / 224 / 8) * 8
+        return keys.TEST_SIZE, keys.TEST_RESIZE or usual_test_resize(keys.TEST_SIZE)
     arch = get_arch(cfg.MODEL.FBNET.ARCH)
     return arch.resolution, keys.TEST_RESIZE or arch.test_resize()
