@@ -17,6 +17,7 @@ Conventions, by name:
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,8 +101,11 @@ def round_channels(value: Count, divisor: Count, floor_ratio: Count = 0.95) -> C
     if the result is below ``floor_ratio * value``.
 
     Returns:
-        int64, as an array of the arguments' shape.
+        int64, as an array of the arguments' shape; for a Python number an int.
     """
+    if isinstance(value, (int, float)):
+        near = max(divisor, math.floor(value / divisor + 0.5) * divisor)
+        return near + divisor if near < floor_ratio * value else near
     nearest = np.maximum(divisor, np.floor(np.asarray(value) / divisor + 0.5) * divisor)
     rounded = np.where(nearest < floor_ratio * value, nearest + divisor, nearest)
     return rounded.astype(np.int64)

@@ -1,0 +1,131 @@
+"""The unit of a latency table: one block on one input shape, free of what does not change its runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..arch import ArchSpec, BlockSpec, Layer, Shape
+from ..arch.blocks import BLOCK_KINDS
+from ..arch.spec import Resolution
+from .errors import LatencyError
+
+CLASSIFIER = "classifier"  # global average pool and linear layer
+OPS = (*BLOCK_KINDS, CLASSIFIER)
+
+# Fields of blocks that do not change what is computed at inference, or that are told by other keys.
+_LEFT_OUT = ("repeat", "bias", "zero_init", "divisor", "floor_ratio", "expansion", "expand_always", "se", "pad")
+# Values that a row of a table does not spell out.
+_USUAL: dict[str, Any] = {
+    "stride": 1, "groups": 1, "cascade": 1, "dw_group_width": 1, "dw_norm_act": True, "expand": True, "project": True,
+}  # fmt: skip
+_TYPES = {"dw_norm_act": bool, "expand": bool, "project": bool, "act": str, "gate": str}
+_KEYS = ("kernel", "stride", "mid", "out", "groups", "expand", "project", "cascade", "dw_group_width", "dw_norm_act",
+         "pad", "se", "gate", "act")  # fmt: skip
+
+
+class Operator(NamedTuple):
+    """One block on one input shape; two blocks that run the same computation are the same operator.
+
+    Attributes:
+        op: as in architecture files, or "classifier".
+        input: channels, height and width (px) of one image's map.
+        fields: (key, value) pairs in a fixed order, usual values left out: ``out`` channels, ``kernel``
+            and ``pad`` px, ``stride``, ``mid`` (expanded) and ``se`` (squeezed) channels, ``groups``, ...
+    """
+
+    op: str
+    input: tuple[int, int, int]
+    fields: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        """Such as ``mb kernel=5 stride=2 mid=96 out=24 act=relu on 16x112x112``."""
+        fields = " ".join(f"{key}={value}" for key, value in self.fields)
+        return f"{self.op} {fields} on {'x'.join(map(str, self.input))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a row of a table: ``op``, ``input`` and the fields."""
+        return {"op": self.op, "input": list(self.input), **dict(self.fields)}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Operator:
+        """The inverse of ``to_dict``; order and usual values do not matter.
+
+        Raises:
+            LatencyError: unknown op or key, or a value of the wrong type.
+        """
+        op, shape = row.get("op"), row.get("input")
+        if op not in OPS:
+            raise LatencyError(f"op: got {op!r}, expected one of {', '.join(OPS)}")
+        if not isinstance(shape, (list, tuple)) or len(shape) != 3 or not all(_is_count(side) for side in shape):
+            raise LatencyError(f"input: got {shape!r}, expected [channels, height, width]")
+        for key, value in row.items():
+            if key in ("op", "input"):
+                continue
+            if key not in _KEYS:
+                raise LatencyError(f"{key}: unknown key of an operator, expected one of {', '.join(_KEYS)}")
+            kind = _TYPES.get(key, int)
+            if type(value) is not kind or (kind is int and value < 0):
+                raise LatencyError(f"{key}: got {value!r}, expected a {kind.__name__} of at least 0")
+        if "out" not in row:
+            raise LatencyError("out: is missing, expected the number of output channels")
+        return _make(op, tuple(shape), row)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _make(op: str, shape: tuple[int, int, int], fields: Mapping[str, Any]) -> Operator:
+    kept = {key: fields[key] for key in _KEYS if key in fields and fields[key] != _USUAL.get(key)}
+    if kept.get("pad") == kept.get("kernel", 1) // 2:
+        del kept["pad"]
+    return Operator(op, shape, tuple(kept.items()))
+
+
+def operator_of(block: BlockSpec, shape: Shape) -> Operator:
+    """The operator that one copy of ``block`` is on an input of ``shape``.
+
+    Expanded and squeezed channels stand for the expansion and rounding that gave them, so that the same
+    computation in two architectures is found as one.
+    """
+    c_in = int(shape.channels)
+    fields: dict[str, Any] = {
+        field.name: getattr(block, field.name) for field in dataclasses.fields(block) if field.name not in _LEFT_OUT
+    }
+    for key, method in (("mid", "expanded"), ("expand", "has_expand")):
+        if hasattr(block, method):
+            fields[key] = getattr(block, method)(c_in)
+    if getattr(block, "pad", None) is not None:
+        fields["pad"] = block.pad  # type: ignore[attr-defined]
+    if getattr(block, "se", None) is not None:
+        fields.update(se=block.squeezed(c_in), gate=block.se.gate)  # type: ignore[attr-defined]
+    return _make(block.op, (c_in, int(shape.height), int(shape.width)), fields)
+
+
+def classifier_of(num_classes: int, shape: Shape) -> Operator:
+    """Global average pool of a map of ``shape`` and the linear layer."""
+    return _make(CLASSIFIER, (int(shape.channels), int(shape.height), int(shape.width)), {"out": num_classes})
+
+
+def layer_operator(layer: Layer) -> Operator:
+    """The operator of a network's layer."""
+    return operator_of(layer.block, layer.input)
+
+
+def arch_operators(arch: ArchSpec, resolution: Resolution | None = None) -> Iterator[tuple[str, Operator]]:
+    """(place, operator) of every layer of a network in order of execution, stem and classifier included.
+
+    Args:
+        arch: the network; its per-RoI box head is left out.
+        resolution: image px, one side or (height, width); default: the network's own.
+
+    Raises:
+        ArchError: the network does not fit the resolution.
+    """
+    layer = None
+    for layer in arch.layers(resolution):
+        yield f"{layer.part}.{layer.index}", layer_operator(layer)
+    if arch.head is not None and layer is not None:
+        yield "head.fc", classifier_of(arch.head.num_classes, layer.output)
