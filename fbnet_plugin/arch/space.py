@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,14 @@ class Variable:
 
     name: str
     choices: tuple[Any, ...]
+
+
+class Row(NamedTuple):
+    """A row of a space's stages: number of its stage, place in it, names of the variables in it."""
+
+    stage: int
+    place: int
+    variables: tuple[str, ...]
 
 
 class SearchSpace:
@@ -115,13 +123,68 @@ class SearchSpace:
         except ArchError as error:
             raise error.inside("architecture") from None
 
+    def restrict(self, fixed: Mapping[str, Any]) -> SearchSpace:
+        """The same space with fewer choices.
+
+        Args:
+            fixed: variable name -> the value that it keeps, or a tuple of such values.
+
+        Raises:
+            ArchError: no such variable, or a value that is not among its choices.
+        """
+        kept = dict(self._choices)
+        for name, wanted in fixed.items():
+            if name not in kept:
+                known = ", ".join(kept) or "none, as there are no variables"
+                raise ArchError(f"no variable of {self.name}, expected one of {known}", short_key(name))
+            values = wanted if isinstance(wanted, tuple) else (wanted,)
+            for value in values:
+                if value not in kept[name]:
+                    raise value_error(f"{self.name}.{name}", value, "one of " + ", ".join(map(str, kept[name])))
+            if not values:
+                raise value_error(f"{self.name}.{name}", wanted, "at least one of its values")
+            kept[name] = tuple(value for value in kept[name] if value in values)
+        return SearchSpace(self.name, [Variable(name, choices) for name, choices in kept.items()], self.template)
+
+    def rows(self) -> list[Row]:
+        """The rows of all stages in order, as far as they can be told without choosing."""
+        return [Row(i, j, names) for i, stage in enumerate(self._row_names) for j, names in enumerate(stage)]
+
+    def block(self, row: Row, chosen: Mapping[str, int]) -> BlockSpec:
+        """A row's block; the same object for the same choices.
+
+        Args:
+            row: one of ``rows()``.
+            chosen: choice index of (at least) each of the row's variables.
+
+        Raises:
+            ArchError: the choices do not fit each other.
+        """
+        return self._row(row.stage, row.place, tuple(chosen[name] for name in row.variables))
+
+    def variables_of(self, *keys: str) -> tuple[str, ...]:
+        """The variables that some keys of the template name, such as "resolution" or "head"."""
+        names = set().union(*(_variable_names(self._rest.get(key)) for key in keys))
+        return tuple(name for name in self._choices if name in names)
+
+    def frame(self, chosen: Mapping[str, int]) -> ArchSpec:
+        """What surrounds the stages: a network with its resolution and head, in which one skip stands for the stages.
+
+        Args:
+            chosen: choice indices; a variable that is left out takes its first choice.
+
+        Raises:
+            ArchError: the choices do not fit each other.
+        """
+        return self._without_stages(tuple(chosen.get(name, 0) for name in self._rest_names))
+
     def validate(self) -> SearchSpace:
         """Checks every choice of every variable by itself, and the networks of all first and all last choices.
 
         Raises:
             ArchError: a choice does not fit a place that names its variable, or such a network has no cost.
         """
-        rows = [(i, j, names) for i, stage in enumerate(self._row_names) for j, names in enumerate(stage)]
+        rows = self.rows()
         if sum(len(self._choices[name]) for _, _, names in rows for name in names) > MAX_ROW_CHOICES:
             raise ArchError(f"too large: the rows have more than {MAX_ROW_CHOICES} choices", "architecture.stages")
         for stage, place, names in rows:

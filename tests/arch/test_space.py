@@ -141,6 +141,66 @@ def test_sampling_reaches_every_choice() -> None:
 
 
 # ---------------------------------------------------------------------------------------------
+# Parts of a space
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_space_with_fewer_choices() -> None:
+    part = V3.restrict({"resolution": 240, "c2": (32, 20)})
+    assert part.size == V3.size // 7 // 2 and part.name == "fbnet_v3"
+    assert [part.variables[place].choices for place in (0, 9)] == [(240,), (20, 32)]  # in the file's order
+    assert {part.arch(point).resolution for point in part.sample(20, np.random.default_rng(0))} == {240}
+    assert V3.restrict({}).variables == V3.variables
+
+
+def test_a_choice_that_is_a_mapping() -> None:
+    space = load_space("fbnet")
+    part = space.restrict(
+        {"layer3": {"op": "skip"}, "layer4": ({"op": "skip"}, {"op": "mb", "kernel": 3, "expansion": 1})}
+    )
+    assert [len(variable.choices) for variable in part.variables[:5]] == [9, 9, 1, 2, 9]
+    assert part.arch([0] * 22).stages[1].blocks[1] == SkipSpec(24)
+
+
+@pytest.mark.parametrize(
+    "fixed, message",
+    [
+        ({"c8": 3}, "c8: no variable of fbnet_v3, expected one of resolution, c0, k1"),
+        ({"c0": 17}, "fbnet_v3.c0: got 17, expected one of 16, 18, 20, 22, 24"),
+        ({"c0": (16, 17)}, "fbnet_v3.c0: got 17, expected one of"),
+        ({"c0": "16"}, "fbnet_v3.c0: got '16', expected one of"),
+        ({"c0": ()}, "fbnet_v3.c0: got (), expected at least one of its values"),
+    ],
+)
+def test_choices_that_a_space_does_not_have(fixed, message: str) -> None:
+    with pytest.raises(ArchError) as caught:
+        V3.restrict(fixed)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_rows_and_frame_make_the_network(name: str) -> None:
+    space = load_space(name)
+    for point in space.sample(5, np.random.default_rng(0)):
+        arch = space.arch(point)
+        chosen = dict(zip((variable.name for variable in space.variables), point.tolist()))
+        stages: dict[int, list] = {}
+        for row in space.rows():
+            stages.setdefault(row.stage, []).append(space.block(row, {one: chosen[one] for one in row.variables}))
+        assert [tuple(blocks) for blocks in stages.values()] == [stage.blocks for stage in arch.stages]
+        frame = space.frame(chosen)
+        assert (frame.resolution, frame.head, frame.in_channels) == (arch.resolution, arch.head, arch.in_channels)
+
+
+def test_variables_by_place(tmp_path: Path) -> None:
+    assert V3.variables_of("resolution", "head", "box_head") == ("resolution",)
+    space = load(SMALL.replace("num_classes: 10", "num_classes: $width, blocks: [{use: $block, out: $size}]"), tmp_path)
+    assert space.variables_of("head") == ("width", "size", "block") and space.variables_of("in_channels") == ()
+    assert [row.variables for row in space.rows()] == [("width",), ("block", "width"), ("block",)]
+    assert space.frame({}).head.num_classes == 8 and space.frame({"width": 2}).head.num_classes == 24
+
+
+# ---------------------------------------------------------------------------------------------
 # Space files
 # ---------------------------------------------------------------------------------------------
 
@@ -218,7 +278,7 @@ def test_every_choice_is_checked_not_only_the_first_and_the_last(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["fbnet_v4", "", "fbnet_v3.yam", 3, None])
 def test_unknown_spaces(name) -> None:
-    with pytest.raises(ArchError, match="space: got .*, expected a .yaml path or one of fbnet, fbnet_v3"):
+    with pytest.raises(ArchError, match="space: got .*, expected a .yaml path or one of fbnet, .*fbnet_v3"):
         load_space(name)
 
 
