@@ -18,6 +18,7 @@ from detectron2.utils.logger import setup_logger
 from fbnet_plugin.arch import ArchError
 from fbnet_plugin.checkpoint import CheckpointError
 from fbnet_plugin.data import DatasetError, register_from_config
+from fbnet_plugin.latency import LatencyError
 
 from .config_file import find_config, load_config
 from .errors import ConfigError
@@ -25,7 +26,7 @@ from .stop import TrainingStopped
 from .validate import validate
 
 # Mistakes in what the user gave; the message says all, a traceback would add nothing.
-INPUT_ERRORS = (ArchError, CheckpointError, ConfigError, DatasetError)
+INPUT_ERRORS = (ArchError, CheckpointError, ConfigError, DatasetError, LatencyError)
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
 

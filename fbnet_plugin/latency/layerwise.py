@@ -26,6 +26,10 @@ class Layerwise(NamedTuple):
     def operators(self) -> Iterator[Operator]:
         """All operators, some more than once."""
         yield from self.fixed
+        yield from self.searched()
+
+    def searched(self) -> Iterator[Operator]:
+        """The operators of all candidates, some more than once."""
         for candidates in self.candidates:
             for operators in candidates:
                 yield from operators
@@ -57,11 +61,11 @@ def layerwise(space: SearchSpace, resolution: Resolution | None = None) -> Layer
             point[number] = choice
             one = operators(point)
             if len(one) != len(base) or any(a.input != b.input for a, b in zip(one, base)):
-                raise _not_layerwise(space, number, "other layers get another input shape")
+                why = "changes the number of layers or the input shape of others"
+                raise _not_layerwise(space, space.variables[number].name, why)
             found[-1].append(one)
-            for place in (place for place, (a, b) in enumerate(zip(one, base)) if a != b):
-                if owner.setdefault(place, number) != number:
-                    raise _not_layerwise(space, number, f"{space.variables[owner[place]].name} changes the same layer")
+            owner.update((place, number) for place, (a, b) in enumerate(zip(one, base)) if a != b)
+    _check_rows(space)
     places = [[place for place in range(len(base)) if owner.get(place) == number] for number in range(len(sizes))]
     candidates = tuple(
         tuple(tuple(one[place] for place in mine) for one in options) for mine, options in zip(places, found)
@@ -70,6 +74,14 @@ def layerwise(space: SearchSpace, resolution: Resolution | None = None) -> Layer
     return Layerwise(tuple(variable.name for variable in space.variables), candidates, fixed)
 
 
-def _not_layerwise(space: SearchSpace, number: int, why: str) -> ArchError:
-    problem = f"changes more than its own layers ({why}), so it has no latency per layer and candidate"
-    return ArchError(problem, f"{space.name}.variables.{space.variables[number].name}")
+def _check_rows(space: SearchSpace) -> None:
+    """Raises ArchError: a row is chosen by two variables; what the one changes may then depend on the other."""
+    open_choices = {variable.name for variable in space.variables if len(variable.choices) > 1}
+    for names in [*(row.variables for row in space.rows()), space.variables_of("head")]:
+        several = [name for name in names if name in open_choices]
+        if len(several) > 1:
+            raise _not_layerwise(space, several[1], f"chooses the same layer as {several[0]}")
+
+
+def _not_layerwise(space: SearchSpace, variable: str, why: str) -> ArchError:
+    return ArchError(f"{why}, so it has no latency per layer and candidate", f"{space.name}.variables.{variable}")

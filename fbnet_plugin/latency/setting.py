@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..arch.errors import short_key, short_repr
 from .errors import LatencyError
 
 DEVICES = ("cpu", "cuda")
@@ -46,22 +47,26 @@ class Setting:
     def from_dict(cls, data: Any) -> Setting:
         """Raises LatencyError: an unknown or missing key, or a value of the wrong type."""
         if not isinstance(data, dict):
-            raise LatencyError(f"setting: got {data!r}, expected a mapping")
+            raise LatencyError(f"setting: got {short_repr(data)}, expected a mapping")
         known = {one.name: one for one in dataclasses.fields(cls)}
         for key in data:
             if key not in known:
-                raise LatencyError(f"setting.{key}: unknown key, expected one of {', '.join(known)}")
-        kinds: dict[str, tuple[type, ...]] = {"threads": (int,), "batch_size": (int,), "channels_last": (bool,)}
+                raise LatencyError(f"setting.{short_key(key)}: unknown key, expected one of {', '.join(known)}")
         for key in known:
             value = data.get(key)
             if key == "versions":
                 good = isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair)
-            elif key in ("device", "processor", "runtime", "method"):
-                good = isinstance(value, str)
+                accepted = "a mapping from names to versions, both texts"
+            elif key in ("threads", "batch_size"):
+                good, accepted = value is None or (type(value) is int and value > 0), "null or an integer of at least 1"
+            elif key == "channels_last":
+                good, accepted = value is None or type(value) is bool, "null, true or false"
             else:
-                good = value is None or type(value) in kinds.get(key, (str,))
+                good, accepted = isinstance(value, str), "a text"
+                if key == "dtype":
+                    good, accepted = good or value is None, "null or a text"
             if not good:
-                raise LatencyError(f"setting.{key}: got {value!r}, expected a value of the right type")
+                raise LatencyError(f"setting.{key}: got {short_repr(value)}, expected {accepted}")
         return cls(**data)
 
     def differences(self, other: Setting) -> list[tuple[str, Any, Any]]:
@@ -87,9 +92,11 @@ class Setting:
             raise LatencyError(f"{here} and {there} are not comparable: {here} has {ours}; {there} has {theirs}")
 
     def flags(self) -> str:
-        """The options of ``tools/benchmark_latency.py`` that measure under this setting."""
-        words = [f"--device {self.device}", f"--runtime {self.runtime}"]
-        for name, value in (("threads", self.threads), ("batch-size", self.batch_size), ("dtype", self.dtype)):
+        """The options of ``tools/benchmark_latency.py`` that measure under this setting, as far as it knows them."""
+        words = [f"--device {self.device}"] if self.device in DEVICES else []
+        words += [f"--runtime {self.runtime}"] if self.runtime in RUNTIMES else []
+        dtype = self.dtype if self.dtype in DTYPES else None
+        for name, value in (("threads", self.threads), ("batch-size", self.batch_size), ("dtype", dtype)):
             words += [f"--{name} {value}"] if value is not None else []
         words += ["--channels-last"] if self.channels_last else []
         return " ".join(words + (["--method isolated"] if self.method == "isolated" else []))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ class LatencyTable:
 
         Args:
             operators: what is needed.
-            source: the option of ``tools/benchmark_latency.py`` that covers them, such as ``--space fbnet``.
+            source: the options of ``tools/benchmark_latency.py`` that cover them, such as ``--space fbnet``.
 
         Raises:
             LatencyError: some are missing; lists them and the command that measures them.
@@ -122,9 +123,11 @@ class LatencyTable:
             return
         lines = [f"  {operator}" for operator in missing[:SHOWN]]
         lines += [f"  and {len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
-        where = "measure them with" if self.setting.method in ("network", "isolated") else "on that device, run"
-        command = f"python tools/benchmark_latency.py {source} {self.setting.flags()}"
-        command += f" --output {self.file or 'TABLE.json'}"
+        measured = self.setting.method in ("network", "isolated")
+        where = "measure them with" if measured else "on that device, measure a table that has them with"
+        file = self.file if measured and self.file else "TABLE.json"
+        words = ["python tools/benchmark_latency.py", source, self.setting.flags(), f"--output {shlex.quote(file)}"]
+        command = " ".join(filter(None, words))
         head = f"{self.name} lacks {len(missing)} operator{'s' * (len(missing) != 1)}:"
         raise LatencyError("\n".join([head, *lines, f"{where}:", f"  {command}"]))
 
@@ -140,7 +143,9 @@ class LatencyTable:
             ArchError: the architecture does not fit the resolution.
         """
         places = list(arch_operators(arch, resolution))
-        self.require((operator for _, operator in places), source_of(arch, resolution))
+        missing = self.missing(operator for _, operator in places)
+        if missing:
+            self.require(missing, source_of([arch], resolution))
         layers = tuple(LayerLatency(place, operator, self.entries[operator]) for place, operator in places)
         total = self.constant_us + math.fsum(layer.entry.us for layer in layers)
         return Latency(total, self.constant_us, layers)
@@ -153,8 +158,8 @@ class LatencyTable:
         lookup = _Lookup(self)
         totals = np.array([lookup.total(arch, resolution) for arch in archs], dtype=np.float64)
         if lookup.missing:
-            first = archs[int(np.argmax(np.isnan(totals)))]
-            self.require(lookup.missing, source_of(first, resolution))
+            lacking = [arch for arch, total in zip(archs, totals) if math.isnan(total)]
+            self.require(lookup.missing, source_of(lacking, resolution))
         return totals + self.constant_us
 
     def matrix(self, space: SearchSpace, resolution: Resolution | None = None) -> LatencyMatrix:
@@ -169,7 +174,8 @@ class LatencyTable:
             ArchError: the space is not layer-wise.
         """
         layers = layerwise(space, resolution)
-        self.require(layers.operators(), f"--space {space_source(space.name)}{_resolution_flag(resolution)}")
+        name = _name_or_file(space.name, list_spaces())
+        self.require(layers.operators(), f"--space {name}{_resolution_flag(resolution)}")
         width = max((len(candidates) for candidates in layers.candidates), default=0)
         us = np.full((len(layers.variables), width), np.nan)
         for place, candidates in enumerate(layers.candidates):
@@ -179,17 +185,22 @@ class LatencyTable:
         return LatencyMatrix(us, fixed, layers.variables)
 
 
-def source_of(arch: ArchSpec, resolution: Resolution | None) -> str:
-    """The options of ``tools/benchmark_latency.py`` that name an architecture."""
-    if arch.name in list_spaces():
-        return f"--space {arch.name}{_resolution_flag(resolution)}"
-    name = arch.name if arch.name in list_archs() else f"{arch.name}.yaml"
-    return f"--arch {name}{_resolution_flag(resolution)}"
+def source_of(archs: Sequence[ArchSpec], resolution: Resolution | None) -> str:
+    """The options of ``tools/benchmark_latency.py`` that cover architectures; those made from a space bear its name."""
+    names = sorted({arch.name for arch in archs})
+    spaces, zoo = list_spaces(), list_archs()
+    words = [f"--space {name}" for name in names if name in spaces]
+    files = [_name_or_file(name, zoo) for name in names if name not in spaces]
+    words += [f"--arch {' '.join(files)}"] if files else []
+    own = {arch.resolution for arch in archs}
+    if resolution is None and len(own) == 1 and len(files) < len(names):
+        (resolution,) = own  # a space may have others as well
+    return " ".join(words) + _resolution_flag(resolution)
 
 
-def space_source(name: str) -> str:
-    """A space's name, or the file that it presumably lies in."""
-    return name if name in list_spaces() else f"{name}.yaml"
+def _name_or_file(name: str, known: Sequence[str]) -> str:
+    """A known name, or the file that an unknown one presumably stands in, as a shell word."""
+    return name if name in known else shlex.quote(f"{name}.yaml")
 
 
 def _resolution_flag(resolution: Resolution | None) -> str:

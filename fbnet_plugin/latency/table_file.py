@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from typing import Any
 
+from ..arch.errors import short_key, short_repr
 from ..atomic_file import atomic_write
 from .errors import LatencyError
 from .operators import Operator
@@ -14,6 +14,7 @@ from .setting import Setting
 from .table import Entry, LatencyTable
 
 FORMAT, VERSION = "fbnet_plugin latency table", 1
+MAX_US = 1e15  # 30 years
 _KEYS = ("format", "version", "date", "setting", "environment", "notes", "constant_us", "operators")
 _ENTRY_KEYS = Entry._fields
 
@@ -22,12 +23,16 @@ def save_table(table: LatencyTable, path: str | os.PathLike[str]) -> None:
     """Writes a table; the file appears complete or not at all.
 
     Raises:
-        LatencyError: an entry is not a finite number, the file would not be readable.
+        LatencyError: a number that ``load_table`` would refuse, such as NaN.
         OSError: the file cannot be written.
     """
     for operator, entry in table.entries.items():
-        if not math.isfinite(entry.us):
-            raise LatencyError(f"{operator}: {entry.us} µs, expected a finite number")
+        try:
+            _number("us", entry.us)
+            _number("spread_us", entry.spread_us or 0.0)
+        except LatencyError as error:
+            raise LatencyError(f"{operator}: {error}") from None
+    _number("constant_us", table.constant_us)
     rows = [json.dumps({**operator.to_dict(), **_entry_dict(entry)}) for operator, entry in table.entries.items()]
     head = {
         "format": FORMAT,
@@ -38,7 +43,7 @@ def save_table(table: LatencyTable, path: str | os.PathLike[str]) -> None:
         "notes": table.notes,
         "constant_us": table.constant_us,
     }
-    text = json.dumps(head, indent=1, ensure_ascii=False)
+    text = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False)
     text = text[: text.rindex("\n}")] + ',\n "operators": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with atomic_write(path) as file:
@@ -81,18 +86,22 @@ def _refuse(constant: str) -> Any:
 
 def _table_from_dict(data: Any, file: str) -> LatencyTable:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise LatencyError(f"format: got {found!r}, expected {FORMAT!r}")
+        found = data.get("format") if isinstance(data, dict) else data
+        raise LatencyError(f"format: got {short_repr(found)}, expected {FORMAT!r}")
     if data.get("version") != VERSION:
-        raise LatencyError(f"version: got {data.get('version')!r}, expected {VERSION}")
+        raise LatencyError(f"version: got {short_repr(data.get('version'))}, expected {VERSION}")
     for key in data:
         if key not in _KEYS:
-            raise LatencyError(f"{key}: unknown key, expected one of {', '.join(_KEYS)}")
-    for key, kind in (("date", str), ("notes", str), ("environment", dict), ("operators", list)):
+            raise LatencyError(f"{short_key(key)}: unknown key, expected one of {', '.join(_KEYS)}")
+    for key, kind, what in (("date", str, "a text"), ("notes", str, "a text"), ("environment", dict, "a mapping")):
         if not isinstance(data.get(key, kind()), kind):
-            raise LatencyError(f"{key}: got {data[key]!r}, expected a {kind.__name__}")
+            raise LatencyError(f"{key}: got {short_repr(data[key])}, expected {what}")
+    if not isinstance(data.get("operators"), list):
+        raise LatencyError(f"operators: got {short_repr(data.get('operators'))}, expected a list of operators")
     entries: dict[Operator, Entry] = {}
-    for number, row in enumerate(data.get("operators", [])):
+    for number, row in enumerate(data["operators"]):
+        if not isinstance(row, dict):
+            raise LatencyError(f"operators[{number}]: got {short_repr(row)}, expected a mapping")
         try:
             operator, entry = _read_row(row)
         except LatencyError as error:
@@ -111,21 +120,19 @@ def _table_from_dict(data: Any, file: str) -> LatencyTable:
     )
 
 
-def _read_row(row: Any) -> tuple[Operator, Entry]:
-    if not isinstance(row, dict):
-        raise LatencyError(f"got {row!r}, expected a mapping")
+def _read_row(row: dict[str, Any]) -> tuple[Operator, Entry]:
     operator = Operator.from_dict({key: value for key, value in row.items() if key not in _ENTRY_KEYS})
     runs, in_constant = row.get("runs", 0), row.get("in_constant", False)
     if type(runs) is not int or runs < 0:
-        raise LatencyError(f"runs: got {runs!r}, expected a number of runs")
+        raise LatencyError(f"runs: got {short_repr(runs)}, expected an integer of at least 0")
     if type(in_constant) is not bool:
-        raise LatencyError(f"in_constant: got {in_constant!r}, expected true or false")
+        raise LatencyError(f"in_constant: got {short_repr(in_constant)}, expected true or false")
     spread = row.get("spread_us")
     spread = None if spread is None else _number("spread_us", spread)
     return operator, Entry(_number("us", row.get("us")), spread, runs, in_constant)
 
 
 def _number(key: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise LatencyError(f"{key}: got {value!r}, expected a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_US:
+        raise LatencyError(f"{key}: got {short_repr(value)}, expected a number of µs")
     return float(value)
