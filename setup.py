@@ -20,7 +20,10 @@ REQUIRES = [
     "numpy>=1.23.5",
     "Pillow>=9.3",
     "pyyaml>=6.0.1",
+    "matplotlib>=3.6",
+    "scipy>=1.9.3",
     "tabulate>=0.8.9",
+    "tqdm>=4.64",
     "setuptools<81",  # detectron2.model_zoo imports pkg_resources, which setuptools 81 removed
 ]
 
@@ -28,6 +31,8 @@ REQUIRES = [
 EXTRAS = {
     # the digits, the photographs, and OpenCV for Detectron2's Visualizer
     "demo": ["scikit-learn>=1.2", "scikit-image>=0.20", "opencv-python-headless>=4.6"],
+    # latency tables of ONNX Runtime
+    "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
     "dev": [
         "hypothesis>=6.75",
         "mypy>=1.8",

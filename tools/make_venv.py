@@ -31,7 +31,7 @@ import install_detectron2 as d2
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT_FILES = ("setup.py", "pyproject.toml", "tools/install_detectron2.py", "tools/make_venv.py")
-EXTRAS = "demo,dev"
+EXTRAS = "demo,dev,onnx"
 STAMP = "set-up-complete"
 LINK = "packages_of_the_outer_python.pth"
 
