@@ -21,7 +21,7 @@ from typing import Any, List, Optional
 
 from fbnet_plugin.arch import ArchSpec, SearchSpace, get_arch, load_space
 from fbnet_plugin.engine import exit_codes
-from fbnet_plugin.latency import LatencyError, LatencyTable, Setting, load_table, report, save_table
+from fbnet_plugin.latency import LatencyError, LatencyTable, Setting, csv_table, load_table, report, save_table
 from fbnet_plugin.latency.compare import compare_tables, cross_device
 from fbnet_plugin.latency.csv_networks import parse_ops, read_networks
 from fbnet_plugin.latency.csv_table import export_csv, import_csv
@@ -147,8 +147,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str, example: str) -> Any:
-        added = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  latency_table.py {example}",
-                                    formatter_class=form)  # fmt: skip
+        epilog = f"example:\n  latency_table.py {example}"
+        brief = text.partition("\n")[0]
+        added = commands.add_parser(name, help=brief, description=text, epilog=epilog, formatter_class=form)
         added.set_defaults(run=run)
         return added
 
@@ -186,8 +187,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         "A table from numbers that somebody else measured.\n\nformats, and the space whose layers they are taken for:"
     )
     told = [f"{name}: {layout.origin}; space {layout.space}" for name, layout in FORMATS.items()]
-    told.append("csv: the columns are in the documentation of fbnet_plugin.latency.csv_table")
+    told.append("csv: see below")
     text += "".join("\n" + textwrap.fill(line, 100, initial_indent="  ", subsequent_indent="    ") for line in told)
+    text += f"\n\n{csv_table.__doc__}"
     example = "import x86cpu_us.txt --device-name x86cpu --runtime eager --batch-size 1 --output x86cpu.json"
     one = command("import", import_, text, example)
     one.add_argument("file", metavar="FILE")

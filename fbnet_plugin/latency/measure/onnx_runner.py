@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import json
+import logging
 import re
 import tempfile
 import warnings
@@ -111,7 +112,11 @@ def _quiet() -> Iterator[None]:
     """Silences what exporters and quantisers print about themselves."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        yield
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _layer_of(name: str) -> Optional[int]:
