@@ -21,10 +21,7 @@ from tabulate import tabulate
 
 from fbnet_plugin.arch import load_space
 from fbnet_plugin.engine import exit_codes
-from fbnet_plugin.latency.measure.campaign import Schedule
-from fbnet_plugin.latency.measure.options import Options
-from fbnet_plugin.latency.measure.request import Request, measure, open_table
-from fbnet_plugin.latency.measure.validate import validate
+from fbnet_plugin.latency.measure import Options, Request, Schedule, measure, open_table, validate
 from fbnet_plugin.plotting.latency import plot_validation
 
 SETTINGS = ["eager:1", "eager:2", "onnxruntime:1", "onnxruntime:2", "onnxruntime-int8:1", "eager:1:isolated"]

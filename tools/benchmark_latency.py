@@ -29,10 +29,10 @@ import yaml
 from fbnet_plugin.arch import get_arch, load_space
 from fbnet_plugin.engine import exit_codes
 from fbnet_plugin.latency import LatencyError
-from fbnet_plugin.latency.measure.campaign import Schedule, journal_of
-from fbnet_plugin.latency.measure.options import METHODS, Options
-from fbnet_plugin.latency.measure.request import TIMES, Request, measure, open_table
-from fbnet_plugin.latency.measure.validate import validate
+from fbnet_plugin.latency.measure import Options, Request, Schedule, measure, open_table, validate
+from fbnet_plugin.latency.measure.campaign import journal_of
+from fbnet_plugin.latency.measure.options import METHODS
+from fbnet_plugin.latency.measure.request import TIMES
 from fbnet_plugin.latency.setting import DEVICES, DTYPES, RUNTIMES
 from fbnet_plugin.plotting.latency import plot_validation
 
