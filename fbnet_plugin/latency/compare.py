@@ -51,7 +51,8 @@ class Comparison:
         names: of the tables.
         median_ratio: per table, the median over the operators of its µs to those of the first table.
         rows: the operators, those first that the devices see most differently.
-        left_out: common operators without a µs above 0 in every table (parts of a constant, fitted differences).
+        left_out: common operators that compute nothing, or have no µs above 0 in every table (parts of a constant,
+            fitted differences).
     """
 
     names: tuple[str, ...]
@@ -82,7 +83,7 @@ class Comparison:
         medians = ", ".join(f"{name} / {first} {ratio:.2f}" for name, ratio in zip(others, self.median_ratio[1:]))
         note = f"{len(self.rows)} common operators{shown}. Median ratio: {medians}. The last column is relative to it."
         if self.left_out:
-            note += f" {self.left_out} more have no time of their own in one of the tables."
+            note += f" {self.left_out} more compute nothing, or have no time of their own in one of the tables."
         return columns([*header, "suits"], rows, markdown=markdown) + "\n\n" + note
 
 
@@ -107,7 +108,10 @@ def compare_tables(tables: Sequence[LatencyTable], ops: Collection[str] = ()) ->
         if all(operator in table.entries for table in tables[1:]) and (not ops or operator.op in ops)
     ]
     us = np.array([[table.entries[operator].us for table in tables] for operator in common]).reshape(-1, len(tables))
-    own = [not any(table.entries[operator].in_constant for table in tables) for operator in common]
+    own = [
+        not operator.is_identity and not any(table.entries[operator].in_constant for table in tables)
+        for operator in common
+    ]
     kept = np.array(own, dtype=bool) & (us > 0).all(axis=1)
     if not kept.any():
         held = ", ".join(f"{name}: {len(table.entries)}" for name, table in zip(names, tables))

@@ -13,7 +13,7 @@ from fbnet_plugin.latency.compare import compare_tables, cross_device, table_nam
 
 
 def skip(channels: int) -> Operator:
-    return Operator.from_dict({"op": "skip", "input": [channels, 4, 4], "out": channels})
+    return Operator.from_dict({"op": "skip", "input": [channels, 4, 4], "stride": 2, "out": channels})
 
 
 def table(processor: str, us: dict[int, float], runtime: str = "eager", **options: Any) -> LatencyTable:
@@ -58,8 +58,11 @@ def test_what_has_no_time_of_its_own_is_left_out() -> None:
     entries = {**B.entries, skip(1): Entry(0.0, in_constant=True), skip(4): Entry(-3.0)}
     comparison = compare_tables([A, LatencyTable(B.setting, entries)])
     assert channels(comparison.rows) == [3, 2] and comparison.left_out == 2
+    identity = Operator.from_dict({"op": "skip", "input": [7, 4, 4], "out": 7})
+    both = [LatencyTable(one.setting, {**one.entries, identity: Entry(1.0)}) for one in (A, B)]
+    assert channels(compare_tables(both).rows) == channels(compare_tables([A, B]).rows)
     assert comparison.median_ratio == (1, 4.5)
-    assert "2 more have no time of their own" in comparison.to_text()
+    assert "2 more compute nothing, or have no time of their own" in comparison.to_text()
 
 
 def test_figure_order() -> None:
@@ -76,7 +79,7 @@ def test_text() -> None:
     text = compare_tables([A, B]).to_text(top=2)
     head, _, first, second, _, note = text.splitlines()
     assert head.split() == ["operator", "a", "(µs)", "b", "(µs)", "b", "/", "a", "suits"]
-    assert first.split() == [*"skip out=2 on 2x4x4 100.0 800.0 8.00 a, 4.00x".split()]
+    assert first.split() == [*"skip stride=2 out=2 on 2x4x4 100.0 800.0 8.00 a, 4.00x".split()]
     assert second.endswith("1.00  b, 2.00x")
     assert note.startswith("4 common operators; the 2 that differ most are shown. Median ratio: b / a 2.00.")
     markdown = compare_tables([A, B]).to_text(markdown=True).splitlines()
