@@ -26,6 +26,8 @@ OPSET = 17
 CALIBRATION_BATCHES = 2
 _LAYER = re.compile(r"(?:^|/)layers\.(\d+)[./]")
 _TIMED = "_kernel_time"
+_HEAVY = ("Conv", "MatMul", "Gemm")
+LEAST = 0.25
 
 
 class OnnxRunner(Runner):
@@ -45,9 +47,11 @@ class OnnxRunner(Runner):
 
     def layer_times(self, runs: int, warmup: int) -> np.ndarray:
         self._session = None  # its threads would spin beside those of the profiled session
-        times, nodes = layer_times(self._profile(warmup + runs), len(self.network.operators))
-        times = times[warmup:]
-        return np.maximum(times - self._cost_of_profiling(times, runs) * nodes / nodes.sum(), 0.0)
+        profile = self._profile(warmup + runs)
+        check_named(profile)
+        times, nodes = layer_times(profile, len(self.network.operators))
+        plain = wall_times(self, runs, warmup=1)
+        return without_profiler(times[warmup:], nodes, float(np.median(plain)))
 
     def _profile(self, runs: int) -> List[Dict[str, Any]]:
         """The events of ``runs`` inferences; the session that gave them is gone when this returns."""
@@ -56,11 +60,6 @@ class OnnxRunner(Runner):
             for _ in range(runs):
                 session.run(None, self._feed)
             return json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-
-    def _cost_of_profiling(self, times: np.ndarray, runs: int) -> float:
-        """µs that a run takes longer with the profiler (some 3 µs per node), from runs without it right after."""
-        plain = wall_times(self, runs, warmup=1)
-        return float(np.median(times.sum(axis=1)) - np.median(plain))
 
     def _open(self, profile: str = "") -> Any:
         import onnxruntime
@@ -125,6 +124,22 @@ def _layer_of(name: str) -> Optional[int]:
     return int(found.group(1)) if found else None
 
 
+def check_named(profile: List[Dict[str, Any]]) -> None:
+    """Refuses a profile in which the time of a convolution could be counted with another layer.
+
+    Raises:
+        LatencyError: a convolution or a linear layer without a name, as old versions have them in int8.
+    """
+    for event in profile:
+        kind = event.get("args", {}).get("op_name", "")
+        if any(word in kind for word in _HEAVY) and event["name"].endswith(_TIMED) and _layer_of(event["name"]) is None:
+            import onnxruntime
+
+            version = f"onnxruntime {onnxruntime.__version__}"
+            remedy = "install a newer one (1.31 does), or use --method isolated"
+            raise LatencyError(f"{version} does not tell in its profile which layer {event['name']} is of; {remedy}")
+
+
 def layer_times(profile: List[Dict[str, Any]], layers: int) -> Tuple[np.ndarray, np.ndarray]:
     """Adds up the runtime's profile by layer.
 
@@ -155,6 +170,22 @@ def layer_times(profile: List[Dict[str, Any]], layers: int) -> Tuple[np.ndarray,
                 nodes[layer] += 1
             events = []
     return np.array(runs), nodes
+
+
+def without_profiler(times: np.ndarray, nodes: np.ndarray, plain_us: float) -> np.ndarray:
+    """Takes off what the profiler itself costs, some µs per node, so that the layers add up to a run without it.
+
+    Args:
+        times: µs with the profiler, shape (runs, layers).
+        nodes: that each layer runs, shape (layers,).
+        plain_us: a run without the profiler.
+
+    Returns:
+        µs of shape (runs, layers); a layer keeps at least ``LEAST`` of its time, since not every node costs the same.
+    """
+    cost = float(np.median(times.sum(axis=1))) - plain_us
+    left = np.maximum(times - cost * nodes / nodes.sum(), LEAST * times)
+    return left * plain_us / float(np.median(left.sum(axis=1)))
 
 
 def _with_layers(events: List[Tuple[Optional[int], float]]) -> Iterator[Tuple[int, float]]:
