@@ -50,7 +50,7 @@ class OnnxRunner(Runner):
         profile = self._profile(warmup + runs)
         check_named(profile)
         times, nodes = layer_times(profile, len(self.network.operators))
-        plain = wall_times(self, runs, warmup=1)
+        plain = wall_times(self, runs, warmup)
         return without_profiler(times[warmup:], nodes, float(np.median(plain)))
 
     def _profile(self, runs: int) -> List[Dict[str, Any]]:
