@@ -134,10 +134,7 @@ def plot_validation(
     axes.set_xlabel("sum of operators (ms)")
     axes.set_ylabel("measured end to end (ms)")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    if title:
-        axes.set_title(title, fontsize=9)
-    _plain(axes)
-    _save(figure, path)
+    _finish(figure, axes, title, path)
 
 
 def plot_learning_curve(
@@ -175,10 +172,7 @@ def plot_learning_curve(
     axes.set_xlabel("measured networks")
     axes.set_ylabel("Spearman correlation, held out")
     axes.legend(frameon=False, fontsize=8, loc="best")
-    if title:
-        axes.set_title(title, fontsize=9)
-    _plain(axes)
-    _save(figure, path)
+    _finish(figure, axes, title, path)
 
 
 def _name_groups(panels: Sequence[Axes], rows: Sequence[ComparedOperator], names: Sequence[str]) -> None:
@@ -194,6 +188,13 @@ def _name_groups(panels: Sequence[Axes], rows: Sequence[ComparedOperator], names
         if first < len(rows):
             for axes in panels:
                 axes.axhline(first - 0.5, color=GREY, linewidth=0.6, linestyle=":")
+
+
+def _finish(figure: Figure, axes: Axes, title: str, path: str | os.PathLike[str]) -> None:
+    if title:
+        axes.set_title(title, fontsize=9)
+    _plain(axes)
+    _save(figure, path)
 
 
 def _plain(axes: Axes) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from typing import Any, Dict, NamedTuple, Sequence
 
 import numpy as np
-from scipy import stats
 from tqdm import tqdm
 
 from ...arch import ArchSpec
 from ...arch.spec import Resolution
 from ..errors import LatencyError
+from ..fit_score import FitScore
 from ..table import LatencyTable
 from .network import build_network
 from .options import Options
@@ -50,13 +49,14 @@ class Validation(NamedTuple):
     def figures(self) -> Dict[str, Any]:
         """Correlations and errors as plain numbers; errors are fractions, not percent."""
         before, after = np.abs(self.errors()), np.abs(self.errors(self.constant_us))
+        score = FitScore.of(self.measured_us, self.predicted_us + self.constant_us)
         return {
             "networks": len(self.measured_us),
             "measured_us_min": float(self.measured_us.min()),
             "measured_us_max": float(self.measured_us.max()),
-            "spearman": float(stats.spearmanr(self.measured_us, self.predicted_us)[0]),
-            "kendall": float(stats.kendalltau(self.measured_us, self.predicted_us)[0]),
-            "r2_after_constant": _r2(self.measured_us, self.predicted_us + self.constant_us),
+            "spearman": score.spearman,
+            "kendall": score.kendall,
+            "r2_after_constant": score.r2,
             "median_error_before_constant": float(np.median(before)),
             "constant_us": self.constant_us,
             "median_error_after_constant": float(np.median(after)),
@@ -79,11 +79,6 @@ class Validation(NamedTuple):
             "measured (taken out above)",
         ]
         return "\n".join(lines)
-
-
-def _r2(truth: np.ndarray, guess: np.ndarray) -> float:
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    return 1 - float(((truth - guess) ** 2).sum()) / spread if spread else math.nan
 
 
 def validate(
