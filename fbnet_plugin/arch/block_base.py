@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,9 +72,17 @@ class BlockSpec:
 
     def copies(self) -> tuple[BlockSpec, ...]:
         """The ``repeat`` single blocks that this row stands for."""
-        first = self if self.repeat == 1 else dataclasses.replace(self, repeat=1)
-        rest = first if first.stride == 1 else dataclasses.replace(first, stride=1)
+        first = self if self.repeat == 1 else self.replaced(repeat=1)
+        rest = first if first.stride == 1 else first.replaced(stride=1)
         return (first,) + (rest,) * (self.repeat - 1)
+
+    def replaced(self, **fields: Any) -> BlockSpec:
+        """A copy with other values of fields that all kinds of blocks have."""
+        return dataclasses.replace(self, **fields)
+
+    def mapped(self, change: Callable[[BlockSpec], BlockSpec]) -> BlockSpec:
+        """``change(self)``; a row of candidates maps each of them."""
+        return change(self)
 
     def count(self, shape: Shape) -> tuple[Cost, Shape]:
         """Cost and output shape of one copy (the first) on an input of ``shape``.

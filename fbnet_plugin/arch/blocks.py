@@ -19,6 +19,7 @@ from .checks import assign, check_bool, check_choice, check_int, check_odd
 from .cost import Cost, Shape, conv, conv_size, global_pool, norm, round_channels
 from .errors import ArchError, short_key, short_repr, value_error
 from .inverted_residual import FusedSpec, InvertedResidualSpec, check_expansion, check_rounding
+from .mixed import MixedSpec
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def check_blocks(key: str, blocks: Any) -> tuple[BlockSpec, ...]:
     if not isinstance(blocks, (list, tuple)):
         raise value_error(key, blocks, "a list of blocks")
     for number, block in enumerate(blocks):
-        if type(block) is not BLOCK_KINDS.get(getattr(block, "op", "")):
+        if type(block) is not MixedSpec and type(block) is not BLOCK_KINDS.get(getattr(block, "op", "")):
             raise value_error(f"{key}[{number}]", block, "a block such as InvertedResidualSpec(out=24)")
     return tuple(blocks)
 

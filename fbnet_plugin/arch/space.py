@@ -146,6 +146,11 @@ class SearchSpace:
             kept[name] = tuple(value for value in kept[name] if value in values)
         return SearchSpace(self.name, [Variable(name, choices) for name, choices in kept.items()], self.template)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The data of the space's file, every variable with its list of choices; shares them with the space."""
+        variables = {variable.name: {"choices": list(variable.choices)} for variable in self.variables}
+        return {"name": self.name, "variables": variables, "architecture": self.template}
+
     def rows(self) -> list[Row]:
         """The rows of all stages in order, as far as they can be told without choosing."""
         return [Row(i, j, names) for i, stage in enumerate(self._row_names) for j, names in enumerate(stage)]
@@ -278,12 +283,17 @@ def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
             raise value_error("space", path, f"a .yaml path or one of {', '.join(list_spaces())}")
         path = str(SPACES / f"{path}.yaml")
     try:
-        return _space_from_dict(parse_yaml(read_text(path), path))
+        return space_from_dict(parse_yaml(read_text(path), path))
     except ArchError as error:
         raise error.inside(file=path) from None
 
 
-def _space_from_dict(data: Any) -> SearchSpace:
+def space_from_dict(data: Any) -> SearchSpace:
+    """A space from the plain data of its file; ``SearchSpace.to_dict`` is the way back.
+
+    Raises:
+        ArchError: key, value and what is accepted.
+    """
     if not isinstance(data, dict):
         raise ArchError(f"got {short_repr(data)}, expected a mapping with name, variables and architecture")
     for key in data:

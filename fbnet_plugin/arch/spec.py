@@ -246,9 +246,13 @@ class ArchSpec:
 
     def map_blocks(self, change: Callable[[BlockSpec], BlockSpec]) -> ArchSpec:
         """A copy with ``change(block)`` in place of every block of stages, head and box head."""
-        stages = tuple(StageSpec(tuple(map(change, stage.blocks))) for stage in self.stages)
-        head = self.head and dataclasses.replace(self.head, blocks=tuple(map(change, self.head.blocks)))
-        box_head = tuple(map(change, self.box_head))
+
+        def mapped(rows: tuple[BlockSpec, ...]) -> tuple[BlockSpec, ...]:
+            return tuple(row.mapped(change) for row in rows)
+
+        stages = tuple(StageSpec(mapped(stage.blocks)) for stage in self.stages)
+        head = self.head and dataclasses.replace(self.head, blocks=mapped(self.head.blocks))
+        box_head = mapped(self.box_head)
         return dataclasses.replace(self, stages=stages, head=head, box_head=box_head)
 
     def test_resize(self) -> int:

@@ -18,6 +18,7 @@ import yaml
 from ..atomic_file import atomic_write
 from .blocks import BLOCK_KINDS, BlockSpec, SESpec, block_from_dict, block_from_fields
 from .errors import ArchError, short_key, short_repr, value_error
+from .mixed import MixedSpec
 from .plain_yaml import parse_yaml, read_text
 from .spec import ArchSpec, HeadSpec, Published, StageSpec
 
@@ -155,21 +156,24 @@ def dump_arch(spec: ArchSpec, header: str = "") -> str:
         ArchError: the blocks do not fit each other.
     """
     spec.validate()
+    for row in spec.rows():
+        if isinstance(row, MixedSpec):
+            raise ArchError(f"{row.variable} is still to be chosen; a file holds one network", spec.name)
     defaults = _common_values(list(spec.rows()))
     lines = ["# " + "".join(char if char.isprintable() else " " for char in line) for line in header.splitlines()]
     lines = [line.rstrip() for line in lines]
-    lines += [f"name: {_flow(spec.name)}", f"resolution: {spec.resolution}"]
+    lines += [f"name: {flow(spec.name)}", f"resolution: {spec.resolution}"]
     if spec.in_channels != 3:
         lines.append(f"in_channels: {spec.in_channels}")
     for key in ("source", "notes"):
         if getattr(spec, key):
-            lines.append(f"{key}: {_flow(getattr(spec, key))}")
+            lines.append(f"{key}: {flow(getattr(spec, key))}")
     published = {key: value for key, value in dataclasses.asdict(spec.published).items() if value is not None}
     if published:
-        lines.append(f"published: {_flow(published)}")
+        lines.append(f"published: {flow(published)}")
     if defaults:
         lines.append("defaults:")
-        lines += [f"  {op}: {_flow(_plain(fields))}" for op, fields in defaults.items()]
+        lines += [f"  {op}: {flow(_plain(fields))}" for op, fields in defaults.items()]
     lines.append("stages:")
     for stage in spec.stages:
         rows = _rows(stage.blocks, defaults, indent="  ")
@@ -196,7 +200,7 @@ def save_arch(spec: ArchSpec, path: str | os.PathLike[str], header: str = "") ->
         file.write(text.encode("utf-8"))
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """One line of YAML, lists and mappings in flow style."""
     style = '"' if isinstance(value, str) and not value.isprintable() else None
     text = yaml.safe_dump(
@@ -251,5 +255,5 @@ def _rows(blocks: Iterable[BlockSpec], defaults: dict[str, dict[str, Any]], inde
         order = [key for key in (*always, "stride", "repeat") if key in fields]
         order += [key for key in fields if key not in order]
         row = {key: fields[key] for key in order if key in always or fields[key] != given[key]}
-        lines.append(f"{indent}- {_flow({'op': block.op, **_plain(row)})}")
+        lines.append(f"{indent}- {flow({'op': block.op, **_plain(row)})}")
     return lines

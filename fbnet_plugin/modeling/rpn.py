@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import List, Sequence, Tuple
 
 import torch
@@ -62,7 +61,7 @@ class FBNetRPNHead(nn.Module):
         row = rpn_row(arch_from_config(cfg).with_padding("same"), cfg.MODEL.RPN.IN_FEATURES[0])
         repeat = cfg.MODEL.FBNET.RPN_REPEAT or row.repeat
         return {
-            "rows": [dataclasses.replace(row, stride=1, repeat=repeat)],
+            "rows": [row.replaced(stride=1, repeat=repeat)],
             "in_channels": channels.pop(),
             "num_anchors": anchors.pop(),
             "box_dim": generator.box_dim,
