@@ -25,7 +25,16 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from fbnet_plugin.checkpoint import FBNetCheckpointer
-from fbnet_plugin.engine import FBNetTrainer, argument_parser, exit_codes, launch, num_gpus, prepare, setup
+from fbnet_plugin.engine import (
+    FBNetTrainer,
+    argument_parser,
+    exit_codes,
+    launch,
+    num_gpus,
+    prepare,
+    setup,
+    trainer_class,
+)
 
 
 def run(args: argparse.Namespace) -> Any:
@@ -34,7 +43,7 @@ def run(args: argparse.Namespace) -> Any:
         cfg = setup(args)
         if args.eval_only:
             return evaluate(cfg, args.resume)
-        trainer = FBNetTrainer(cfg)
+        trainer = trainer_class(cfg)(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
 

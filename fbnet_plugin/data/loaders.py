@@ -1,7 +1,8 @@
-"""Data loaders that suit the dataset: images with a label for classifiers, Detectron2's own for detectors."""
+"""Data loaders that suit the dataset, for classification and for detection; training data comes from one stream."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
 import torch
@@ -21,15 +22,16 @@ from detectron2.utils import comm
 from .errors import DatasetError
 from .image_folder import known_classes
 from .mapper import ClassificationMapper, DetectionMapper
+from .order import order_from_config, shard_of
+from .stream import TrainLoader
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from torch.utils.data import Sampler
 
-# Detectron2's samplers that look at an entry's annotations.
-SAMPLERS_OF_BOXES = ("RepeatFactorTrainingSampler", "WeightedCategoryTrainingSampler")
-
 Mapper = Callable[[Dict[str, Any]], Dict[str, Any]]
+
+_logger = logging.getLogger(__name__)
 
 
 def build_train_loader(
@@ -38,6 +40,7 @@ def build_train_loader(
     mapper: Optional[Mapper] = None,
     dataset: Optional[List[Dict[str, Any]]] = None,
     sampler: Optional[Sampler] = None,
+    seed: Optional[int] = None,
 ) -> Any:
     """The training loader for ``cfg.DATASETS.TRAIN``, whether it is for classification or for detection.
 
@@ -45,18 +48,79 @@ def build_train_loader(
         cfg: with the keys of ``add_fbnet_config``.
         mapper: in place of ``ClassificationMapper`` or ``DetectionMapper``.
         dataset: dataset dicts in place of those of ``cfg.DATASETS.TRAIN``.
-        sampler: in place of the one that ``cfg.DATALOADER.SAMPLER_TRAIN`` names.
+        sampler: in place of the one that ``cfg.DATALOADER.SAMPLER_TRAIN`` names; it gives this process its share of
+            the indices, the same in every run that is to be resumed.
+        seed: of order and augmentation, the same in all processes; None for a random one that they share.
 
     Returns:
-        An endless iterable of lists of SOLVER.IMS_PER_BATCH / number of processes dicts.
+        An endless iterable of lists of SOLVER.IMS_PER_BATCH / number of processes dicts: a ``TrainLoader``, or
+        Detectron2's own loader, which cannot resume, for an ``IterableDataset``.
+
+    Raises:
+        DatasetError: classification and detection sets are mixed, or the sets' classes differ.
+        ValueError: the sampler or the batch size that ``cfg`` names cannot be used.
+    """
+    classification = is_classification(cfg.DATASETS.TRAIN)
+    if mapper is None:
+        mapper = ClassificationMapper(cfg, True) if classification else DetectionMapper(cfg, True)
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not classification
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        return build_detection_train_loader(
+            dataset,
+            mapper=mapper,
+            sampler=sampler,
+            total_batch_size=_batch_size(cfg),
+            aspect_ratio_grouping=grouped,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+    if dataset is None:
+        dataset = training_dicts(cfg)
+    order = order_from_config(cfg, dataset) if sampler is None else shard_of(sampler)
+    return TrainLoader(
+        DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset,
+        mapper,
+        order,
+        seed=comm.shared_random_seed() if seed is None else seed,
+        batch_size=_batch_size(cfg),
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        bucket_of=orientations(dataset) if grouped else None,
+        sharded=sampler is not None,
+    )
+
+
+def training_dicts(cfg: CfgNode) -> List[Dict[str, Any]]:
+    """The dataset dicts of ``cfg.DATASETS.TRAIN``, filtered as ``cfg`` says where they have boxes.
 
     Raises:
         DatasetError: classification and detection sets are mixed, or the sets' classes differ.
     """
     if is_classification(cfg.DATASETS.TRAIN):
-        return build_classification_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
-    mapper = mapper or DetectionMapper(cfg, True)
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+        dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+        _require_same_classes(cfg.DATASETS.TRAIN)
+        return dicts
+    return get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+    )
+
+
+def orientations(dicts: List[Dict[str, Any]]) -> Optional[bytes]:
+    """0 for each image that is wider than high, 1 for the others; None, with a warning, where a dict does not say."""
+    if not all("width" in one and "height" in one for one in dicts):
+        _logger.warning("DATALOADER.ASPECT_RATIO_GROUPING: images without width and height; batches mix orientations")
+        return None
+    return bytes(one["width"] <= one["height"] for one in dicts)
+
+
+def _batch_size(cfg: CfgNode) -> int:
+    size, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if size < 1 or size % processes:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH: got {size}, expected a multiple of the {processes} processes")
+    return size
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str, *, mapper: Optional[Mapper] = None) -> Any:
@@ -68,36 +132,6 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, *, mapper: Optional[Mappe
     if is_classification([dataset_name]):
         return build_classification_test_loader(cfg, dataset_name, mapper=mapper)
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper or DetectionMapper(cfg, False))
-
-
-def build_classification_train_loader(
-    cfg: CfgNode,
-    *,
-    mapper: Optional[Mapper] = None,
-    dataset: Optional[List[Dict[str, Any]]] = None,
-    sampler: Optional[Sampler] = None,
-) -> Any:
-    """``build_train_loader`` for classification sets.
-
-    Raises:
-        DatasetError: the sets' classes differ.
-        ValueError: the sampler that ``cfg`` names needs boxes.
-    """
-    if sampler is None and cfg.DATALOADER.SAMPLER_TRAIN in SAMPLERS_OF_BOXES:
-        raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN: got {cfg.DATALOADER.SAMPLER_TRAIN!r}, which counts boxes; expected "
-            "TrainingSampler or RandomSubsetTrainingSampler for classification"
-        )
-    if dataset is None:
-        dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
-        _require_same_classes(cfg.DATASETS.TRAIN)
-    return build_detection_train_loader(
-        cfg,
-        mapper=mapper or ClassificationMapper(cfg, True),
-        dataset=dataset,
-        sampler=sampler,
-        aspect_ratio_grouping=False,
-    )
 
 
 def build_classification_test_loader(

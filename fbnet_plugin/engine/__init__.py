@@ -3,12 +3,13 @@
 from .config_file import find_config, load_config
 from .errors import ConfigError
 from .launch import launch
+from .registry import TRAINER_REGISTRY, trainer_class
 from .setup import argument_parser, exit_codes, num_gpus, prepare, setup
 from .stop import TrainingStopped
 from .trainer import FBNetTrainer
 from .validate import validate
 
 __all__ = [
-    "ConfigError", "FBNetTrainer", "TrainingStopped", "argument_parser", "exit_codes", "find_config", "launch",
-    "load_config", "num_gpus", "prepare", "setup", "validate",
+    "ConfigError", "FBNetTrainer", "TRAINER_REGISTRY", "TrainingStopped", "argument_parser", "exit_codes",
+    "find_config", "launch", "load_config", "num_gpus", "prepare", "setup", "trainer_class", "validate",
 ]  # fmt: skip

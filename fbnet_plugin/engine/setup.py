@@ -22,6 +22,7 @@ from fbnet_plugin.latency import LatencyError
 
 from .config_file import find_config, load_config
 from .errors import ConfigError
+from .registry import trainer_class
 from .stop import TrainingStopped
 from .validate import validate
 
@@ -67,6 +68,8 @@ def prepare(args: argparse.Namespace) -> Tuple[CfgNode, List[str]]:
     world_size = args.num_machines * max(num_gpus(args), args.num_processes)
     notes += validate(cfg, eval_only=args.eval_only, resume=args.resume, world_size=world_size)
     cfg.freeze()
+    if not args.eval_only:
+        notes += trainer_class(cfg).check(cfg)
     return cfg, notes
 
 

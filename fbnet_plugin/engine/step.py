@@ -41,7 +41,7 @@ def non_finite(losses: Mapping[str, torch.Tensor], iteration: int) -> FloatingPo
     return FloatingPointError(f"loss not finite at iteration {iteration}: {', '.join(parts)}; no step was taken")
 
 
-class _Guarded:
+class Guarded:
     """What both trainers share. Detectron2 calls ``_write_metrics`` after the gradients and before the step.
 
     Attributes:
@@ -57,15 +57,20 @@ class _Guarded:
         Raises:
             FloatingPointError: a loss is not finite in any process; raised in all of them.
         """
-        finite, self.asked_to_stop = agree(loss_dict, self.signals.received)
+        watched = self.watched(loss_dict)
+        finite, self.asked_to_stop = agree(watched, self.signals.received)
         if not finite:
-            raise non_finite(loss_dict, self.iter)  # type: ignore[attr-defined]
+            raise non_finite(watched, self.iter)  # type: ignore[attr-defined]
         super()._write_metrics(loss_dict, *args, **kwargs)  # type: ignore[misc]
 
+    def watched(self, losses: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """What must be finite before a step: the losses; a subclass may add to them."""
+        return losses
 
-class GuardedTrainer(_Guarded, SimpleTrainer):
+
+class GuardedTrainer(Guarded, SimpleTrainer):
     """``SimpleTrainer`` that stops before the step when a loss is not finite."""
 
 
-class GuardedAMPTrainer(_Guarded, AMPTrainer):
+class GuardedAMPTrainer(Guarded, AMPTrainer):
     """``AMPTrainer`` that stops before the step when a loss is not finite."""

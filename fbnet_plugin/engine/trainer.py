@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
-from detectron2.engine.hooks import BestCheckpointer, EvalHook
+from detectron2.engine.hooks import BestCheckpointer, EvalHook, PreciseBN
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
@@ -19,7 +19,10 @@ from fbnet_plugin.checkpoint import CheckpointError, FBNetCheckpointer
 from fbnet_plugin.data import DatasetError, build_test_loader, build_train_loader
 from fbnet_plugin.evaluation import build_evaluator
 
-from .step import GuardedAMPTrainer, GuardedTrainer
+from .loader_state import loader_states, resume_loaders, stop_workers
+from .random_state import resumed_seed, seed_iteration
+from .registry import TRAINER_REGISTRY
+from .step import Guarded, GuardedAMPTrainer, GuardedTrainer
 from .stop import StopHook, StopSignals, TrainingStopped
 
 _logger = logging.getLogger(__name__)
@@ -34,12 +37,17 @@ def _not_said_elsewhere(record: logging.LogRecord) -> bool:
 logging.getLogger("detectron2.engine.train_loop").addFilter(_not_said_elsewhere)
 
 
+@TRAINER_REGISTRY.register()
 class FBNetTrainer(DefaultTrainer):
     """Trains and evaluates what the config describes, on GPUs or CPUs, in one process or several.
 
     Beyond ``DefaultTrainer``: classification data where the datasets' metadata says so; checkpoints by
-    ``FBNetCheckpointer``, with the optimizer's state in every Detectron2 version; a loss that is not finite ends the
-    run before the step; Ctrl-C and SIGTERM end it after the iteration, with a checkpoint of it.
+    ``FBNetCheckpointer``, with the optimizer's state in every Detectron2 version; a resumed run goes on exactly as
+    if it had not been interrupted; a loss that is not finite ends the run before the step; Ctrl-C and SIGTERM end it
+    after the iteration, with a checkpoint of it.
+
+    Attributes:
+        seed: of all that is random in the run, the same in all processes and after resuming.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -54,19 +62,49 @@ class FBNetTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg, self.start_iter, self.max_iter = cfg, 0, cfg.SOLVER.MAX_ITER
+        self.seed = cfg.SEED if cfg.SEED >= 0 else int(comm.shared_random_seed())
         self._signals = StopSignals()
-        with self._signals:  # data loading workers may start here
+        with self._signals:  # a loader that is not this project's may start its workers here
             model = self.build_model(cfg)
             optimizer = self.build_optimizer(cfg, model)
             self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-            model = distributed(model)
-            step = GuardedAMPTrainer if use_amp(cfg) else GuardedTrainer
-            self._trainer = step(model, self.build_train_loader(cfg), optimizer)
+            model = self.distributed(model)
+            self._trainer = self.build_step(cfg, model, optimizer)
             self._trainer.signals = self._signals
             self.checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
             self.register_hooks(self.build_hooks())
         if cfg.MODEL_EMA.ENABLED:
             _logger.warning("MODEL_EMA.ENABLED: this version keeps no average of the weights; training without it")
+
+    def build_step(self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> Guarded:
+        """What does one iteration, and holds the data that it takes."""
+        step = GuardedAMPTrainer if use_amp(cfg) else GuardedTrainer
+        return step(model, self.build_train_loader(cfg), optimizer)
+
+    @classmethod
+    def check(cls, cfg: CfgNode) -> List[str]:
+        """What this trainer needs beyond what ``validate`` checks: raises, or gives warnings of one line each."""
+        return []
+
+    def distributed(self, model: nn.Module) -> nn.Module:
+        """The model itself in one process, else wrapped so that gradients are averaged over all of them."""
+        if not together():
+            return model
+        place = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+        return create_ddp_model(model, broadcast_buffers=False, **place)
+
+    def run_step(self) -> None:
+        """One iteration, whose random numbers follow from ``seed`` and its number."""
+        seed_iteration(self.seed, self.iter, comm.get_rank())
+        super().run_step()
+
+    def loaders(self) -> Dict[str, Any]:
+        """The loaders whose position belongs to the state of the run, by name; a subclass with others names them."""
+        loaders = {"train": self._trainer.data_loader}
+        for hook in self._hooks:
+            if isinstance(hook, PreciseBN):
+                loaders["precise_bn"] = hook._data_loader
+        return loaders
 
     def build_hooks(self) -> List[HookBase]:
         """Detectron2's hooks, with the one that ends a stopped run before the one that evaluates."""
@@ -111,6 +149,8 @@ class FBNetTrainer(DefaultTrainer):
                 stop = TrainingStopped(self._signals.received)
                 self._save_stopped(stop)
                 raise stop from None
+            finally:
+                stop_workers(self.loaders())
 
     def _save_stopped(self, stop: TrainingStopped) -> None:
         """Writes the state after the last completed iteration, and says so."""
@@ -132,8 +172,13 @@ class FBNetTrainer(DefaultTrainer):
         super().after_train()
 
     def state_dict(self) -> Dict[str, Any]:
-        """Iteration, hooks and, which Detectron2 0.6 leaves out, the optimizer; the layout is upstream's."""
-        return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
+        """Iteration, hooks and optimizer (which Detectron2 0.6 leaves out) in upstream's layout; seed and loaders."""
+        return {
+            **TrainerBase.state_dict(self),
+            "_trainer": self._trainer.state_dict(),
+            "seed": self.seed,
+            "loaders": loader_states(self.loaders()),
+        }
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         """
@@ -155,6 +200,8 @@ class FBNetTrainer(DefaultTrainer):
             raise CheckpointError(
                 f"{self.cfg.OUTPUT_DIR}: the checkpoint's optimizer state does not fit ({error}); config changed?"
             ) from error
+        self.seed = resumed_seed(state_dict, self.seed, self.cfg.SEED)
+        resume_loaders(self.loaders(), state_dict.get("loaders", {}))
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
@@ -163,7 +210,7 @@ class FBNetTrainer(DefaultTrainer):
         Raises:
             DatasetError: they mix tasks.
         """
-        return build_train_loader(cfg)
+        return build_train_loader(cfg, seed=cfg.SEED if cfg.SEED >= 0 else None)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -183,13 +230,6 @@ class FBNetTrainer(DefaultTrainer):
 def together() -> bool:
     """Whether this is one of several processes."""
     return comm.get_world_size() > 1
-
-
-def distributed(model: nn.Module) -> nn.Module:
-    """The model itself in one process, else wrapped so that gradients are averaged over all of them."""
-    if next(model.parameters()).device.type == "cpu":
-        return create_ddp_model(model, broadcast_buffers=False, device_ids=None)
-    return create_ddp_model(model, broadcast_buffers=False)
 
 
 def use_amp(cfg: CfgNode) -> bool:

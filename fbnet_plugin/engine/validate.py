@@ -12,7 +12,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from fbnet_plugin.checkpoint.resume import has_training_state
 from fbnet_plugin.data import is_classification
 from fbnet_plugin.data.image_folder import known_classes
-from fbnet_plugin.modeling import arch_from_config
+from fbnet_plugin.modeling import arch_from_config, inner_name
+from fbnet_plugin.modeling.arch import SUPERNET
 
 from .errors import ConfigError, did_you_mean
 
@@ -45,6 +46,7 @@ def validate(cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, wor
         DatasetError: a dataset of this project cannot be used.
     """
     _require_known("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, (name for name, _ in META_ARCH_REGISTRY))
+    _require_known("MODEL.SUPERNET.INNER", inner_name(cfg), (name for name, _ in META_ARCH_REGISTRY))
     _require_known("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, (name for name, _ in BACKBONE_REGISTRY))
     if cfg.MODEL.BACKBONE.NAME.startswith("build_fbnet_"):
         arch_from_config(cfg)
@@ -52,6 +54,8 @@ def validate(cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, wor
     for key, names in used.items():
         if not names:
             raise ConfigError(f"{key} is empty, expected the name of a dataset")
+    if cfg.MODEL.META_ARCHITECTURE == SUPERNET and cfg.TRAINER == "FBNetTrainer" and not eval_only:
+        raise ConfigError("FBNetTrainer does not train a Supernet's theta; set TRAINER DNASTrainer")
     notes = _check_datasets(cfg, {**used, "DATASETS.TEST": cfg.DATASETS.TEST})
     _check_files(cfg, resume)
     if not eval_only and (cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % world_size):
@@ -82,7 +86,7 @@ def _check_datasets(cfg: CfgNode, used: "dict[str, Sequence[str]]") -> List[str]
 
 
 def _check_task(cfg: CfgNode, classification: bool, names: Sequence[str]) -> None:
-    model = cfg.MODEL.META_ARCHITECTURE
+    model = inner_name(cfg)
     if model in (_DETECTORS if classification else _CLASSIFIERS):
         kind = "image classification" if classification else "detection"
         raise ConfigError(f"MODEL.META_ARCHITECTURE is {model}, but {', '.join(names)} are for {kind}")
@@ -104,9 +108,9 @@ def _check_data(name: str) -> None:
 
 def _check_classes(cfg: CfgNode, name: str) -> Optional[str]:
     """Compares the model's number of classes with the dataset's, as far as that can be told without loading it."""
-    key = {**_DETECTORS, **_CLASSIFIERS}.get(cfg.MODEL.META_ARCHITECTURE)
+    key = {**_DETECTORS, **_CLASSIFIERS}.get(inner_name(cfg))
     classes = known_classes(name)
-    if not key or not classes:
+    if not key or not classes or cfg.DNAS.CLASSES:  # a search on some of the classes checks its number itself
         return None
     node = cfg
     for part in key.split("."):

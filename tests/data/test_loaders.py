@@ -12,6 +12,7 @@ from PIL import Image
 
 from fbnet_plugin.data import (
     DatasetError,
+    TrainLoader,
     build_test_loader,
     build_train_loader,
     is_classification,
@@ -53,6 +54,16 @@ def test_training_takes_a_given_dataset_and_sampler(cfg: CfgNode) -> None:
     assert [entry["image_id"] for batch in loader for entry in batch] == list(range(32))
 
 
+def test_an_iterable_dataset_gets_detectron2s_loader(cfg: CfgNode) -> None:
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from ({"label": number, "image": np.zeros((8, 8, 3), np.uint8)} for number in range(10**6))
+
+    loader = build_train_loader(cfg, dataset=Endless())
+    assert not isinstance(loader, TrainLoader) and isinstance(build_train_loader(cfg), TrainLoader)
+    assert [entry["label"] for entry in next(iter(loader))] == list(range(16))
+
+
 def test_testing_gives_each_image_once_in_order(cfg: CfgNode) -> None:
     loader = build_test_loader(cfg, "digits_test")
     batches = list(loader)
@@ -61,12 +72,12 @@ def test_testing_gives_each_image_once_in_order(cfg: CfgNode) -> None:
     assert len(set(ids)) == 359 and ids == sorted(ids)
 
 
-def test_detection_set_gets_detectron2s_loader(cfg: CfgNode, tmp_path: Path) -> None:
+def test_detection_set_gives_images_with_boxes(cfg: CfgNode, tmp_path: Path) -> None:
     register_digits_det("few_digits", str(tmp_path), "train", DigitsDetSettings(train_images=6, test_images=1))
     cfg.DATASETS.TRAIN = ("few_digits",)
     cfg.SOLVER.IMS_PER_BATCH = 2
     assert not is_classification(cfg.DATASETS.TRAIN)
-    batch = next(iter(build_train_loader(cfg)))
+    batch = next(build_train_loader(cfg))
     assert len(batch) == 2 and len(batch[0]["instances"]) >= 1
     assert len(list(build_test_loader(cfg, "few_digits"))) == 6
 

@@ -105,7 +105,8 @@ def test_checkpoint_holds_the_whole_state_as_plain_data(tmp_path):
     train(tiny_cfg(tmp_path))
     state = torch.load(tmp_path / "model_0000003.pth", weights_only=True)
     assert set(state) == {"model", "trainer", "iteration"} and state["iteration"] == 3
-    assert set(state["trainer"]) == {"iteration", "hooks", "_trainer"}
+    assert set(state["trainer"]) == {"iteration", "hooks", "_trainer", "seed", "loaders"}
+    assert state["trainer"]["seed"] == 1 and state["trainer"]["loaders"] == {"train": {"seed": 1, "batches": 4}}
     assert state["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 4
     assert len(state["trainer"]["_trainer"]["optimizer"]["state"]) == 6
     assert state["model"]._metadata["body.1"]["version"] == 2
