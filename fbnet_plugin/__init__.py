@@ -1,6 +1,7 @@
 """Searched FBNet and FBNetV3 backbones for Detectron2.
 
-Importing this package registers its backbones, heads, meta-architectures and datasets with Detectron2.
+Importing this package registers its backbones, heads, meta-architectures and datasets with Detectron2, and its
+trainers with ``fbnet_plugin.engine.TRAINER_REGISTRY``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ except ImportError as error:
         "or with python tools/install_detectron2.py from a checkout of fbnet_plugin"
     ) from error
 
-from . import data as _data  # noqa: F401 - registration only, as the next
+from . import data as _data  # noqa: F401 - registration only, as the next two
+from . import dnas as _dnas  # noqa: F401
 from . import modeling as _modeling  # noqa: F401
 from .config import add_fbnet_config
 from .version import __version__

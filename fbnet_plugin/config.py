@@ -19,6 +19,8 @@ def add_fbnet_config(cfg: CfgNode) -> None:
     _add_backbone(cfg)
     _add_classification(cfg)
     _add_training(cfg)
+    _add_supernet(cfg)
+    _add_dnas(cfg)
 
 
 def _add_backbone(cfg: CfgNode) -> None:
@@ -88,6 +90,10 @@ def _add_classification(cfg: CfgNode) -> None:
 def _add_training(cfg: CfgNode) -> None:
     from detectron2.config import CfgNode as CN
 
+    # What tools/train_net.py starts: FBNetTrainer, DNASTrainer for a supernet, or another name that stands in
+    # fbnet_plugin.engine.TRAINER_REGISTRY.
+    cfg.TRAINER = "FBNetTrainer"
+
     # ---------------------------------------------------------------------------------------
     # Exponential moving average of the weights (FBNetV3 section 4.3)
     # ---------------------------------------------------------------------------------------
@@ -96,3 +102,74 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.MODEL_EMA.ENABLED = False
     # Share of the old average that stays at each step (0.9998 for COCO).
     cfg.MODEL_EMA.DECAY = 0.9998
+
+
+def _add_supernet(cfg: CfgNode) -> None:
+    from detectron2.config import CfgNode as CN
+
+    # ---------------------------------------------------------------------------------------
+    # Supernet: MODEL.META_ARCHITECTURE Supernet (FBNet section 3). It reads MODEL.FBNET's other keys, but not ARCH;
+    # WIDTH_MULT scales the space's channels, rounded up to multiples of 8, and not the head's (section 4.2).
+    # ---------------------------------------------------------------------------------------
+    cfg.MODEL.SUPERNET = CN()
+    # The meta-architecture inside, which does the task: ImageClassifier, GeneralizedRCNN, ...
+    cfg.MODEL.SUPERNET.INNER = "ImageClassifier"
+    # Name of a space, or path of a space file.
+    cfg.MODEL.SUPERNET.SPACE = "fbnet"
+    # px of the images that latency and MACs are for; 0 is the space's own.
+    cfg.MODEL.SUPERNET.RESOLUTION = 0
+    # Gumbel noise: "step", one draw per step for all images and processes, or "image", one per image.
+    cfg.MODEL.SUPERNET.NOISE = "step"
+    # Compute activations again in the backward pass instead of keeping them: less memory, more time.
+    cfg.MODEL.SUPERNET.CHECKPOINT = False
+    # Memory format of the convolutions; only speed depends on it.
+    cfg.MODEL.SUPERNET.CHANNELS_LAST = True
+
+    # ---------------------------------------------------------------------------------------
+    # Latency in the search's loss (FBNet section 3.2)
+    # ---------------------------------------------------------------------------------------
+    cfg.LATENCY = CN()
+    # Table of tools/benchmark_latency.py or tools/latency_table.py; empty: the search knows of no latency.
+    cfg.LATENCY.TABLE = ""
+    # Loss: a name in fbnet_plugin.dnas.LATENCY_LOSS_REGISTRY. ProductLatencyLoss is eq. 2.
+    cfg.LATENCY.LOSS = "ProductLatencyLoss"
+    # alpha and beta of eq. 2 (appendix A: 0.2 and 0.6).
+    cfg.LATENCY.ALPHA = 0.2
+    cfg.LATENCY.BETA = 0.6
+    # µs that the architecture is to take; 0 leaves the latency to the loss. With a target the loss is the task's
+    # alone, and after each theta step P_theta is moved to the nearest distribution with the wanted expected latency.
+    cfg.LATENCY.TARGET_US = 0.0
+    # Share of the epochs with theta training in which the expected latency moves from its first value to the target.
+    cfg.LATENCY.TARGET_RAMP = 0.5
+
+
+def _add_dnas(cfg: CfgNode) -> None:
+    from detectron2.config import CfgNode as CN
+
+    # ---------------------------------------------------------------------------------------
+    # Search: TRAINER DNASTrainer. Values are those of FBNet appendix A. The weights' optimizer and schedule are
+    # SOLVER's; SOLVER.MAX_ITER is not read, as epochs and the size of the data say how long the search is.
+    # ---------------------------------------------------------------------------------------
+    cfg.DNAS = CN()
+    cfg.DNAS.EPOCHS = 90
+    # Epochs before theta is trained.
+    cfg.DNAS.THETA_START = 10
+    # Share of the training set that trains the weights; the rest trains theta.
+    cfg.DNAS.WEIGHT_SHARE = 0.8
+    # Seed of that split, and of the choice of classes.
+    cfg.DNAS.SPLIT_SEED = 0
+    # Random classes of the training set to search on (the paper: 100 of ImageNet's); 0 is all of them.
+    cfg.DNAS.CLASSES = 0
+    # Adam for theta.
+    cfg.DNAS.THETA_LR = 0.01
+    cfg.DNAS.THETA_WEIGHT_DECAY = 0.0005
+    # Temperature of the Gumbel softmax in the first epoch, its decay per epoch (times exp(-0.045)), its least value.
+    cfg.DNAS.TEMPERATURE = 5.0
+    cfg.DNAS.TEMPERATURE_DECAY = 0.045
+    cfg.DNAS.TEMPERATURE_MIN = 0.001
+    # Weight steps on the "mixed" output of all candidates (the paper), or on a "single_path" sampled from P_theta.
+    cfg.DNAS.WEIGHT_STEP = "mixed"
+    # Epochs between copies of the distribution in OUTPUT_DIR/search.
+    cfg.DNAS.SNAPSHOT_PERIOD = 10
+    # Mean probability of "skip" above which the first half of the theta training warns of a collapse.
+    cfg.DNAS.SKIP_WARNING = 0.5

@@ -14,9 +14,12 @@ from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from fbnet_plugin.arch import get_arch
+from fbnet_plugin.arch import SearchSpace, get_arch
 from fbnet_plugin.checkpoint.mapping import convert_state_dict
-from fbnet_plugin.engine import FBNetTrainer, load_config
+from fbnet_plugin.engine import load_config, trainer_class
+from fbnet_plugin.latency import Entry, LatencyTable, Setting, save_table
+from fbnet_plugin.latency.layerwise import layerwise
+from fbnet_plugin.modeling import inner_name, space_from_config
 from fbnet_plugin.modeling.analysis import analyze, default_image_size
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,28 +204,45 @@ SHRINK = {
 }
 
 
+SEARCH = {"DNAS.EPOCHS": 1, "DNAS.THETA_START": 0, "DNAS.CLASSES": 0, "SOLVER.IMS_PER_BATCH": 1}
+
+
 def shrunk(name: str, datasets: dict, output: Path) -> CfgNode:
     cfg = load_config(str(ROOT / name))
-    cfg.merge_from_list([part for pair in SHRINK.items() for part in pair])
-    cfg.DATASETS.TRAIN = (datasets[cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"],)
+    search = cfg.TRAINER == "DNASTrainer"
+    small = {**SHRINK, **(SEARCH if search else {})}
+    cfg.merge_from_list([part for pair in small.items() for part in pair])
+    cfg.DATASETS.TRAIN = (datasets[inner_name(cfg) == "ImageClassifier"],)
     cfg.OUTPUT_DIR = str(output)
+    if search:
+        cfg.LATENCY.TABLE = str(output / "table.json")
+        save_table(any_table(space_from_config(cfg)), cfg.LATENCY.TABLE)
     cfg.freeze()
     return cfg
+
+
+def any_table(space: SearchSpace) -> LatencyTable:
+    """A latency table with all of a space's operators."""
+    entries = {operator: Entry(10.0 + number) for number, operator in enumerate(layerwise(space).operators())}
+    return LatencyTable(Setting("cpu", "a processor", "eager"), entries)
 
 
 @each_config
 def test_trains_two_iterations_and_predicts(name, datasets, tmp_path):
     cfg = shrunk(name, datasets, tmp_path)
-    trainer = FBNetTrainer(cfg)
+    trainer = trainer_class(cfg)(cfg)
+    trainer_class(cfg).check(cfg)
     before = {key: parameter.detach().clone() for key, parameter in trainer.model.named_parameters()}
     trainer.train()  # raises where a loss is not finite
-    assert trainer.iter == 2 and (tmp_path / "model_final.pth").is_file()
+    iterations = 4 if cfg.TRAINER == "DNASTrainer" else 2  # three images for the weights, one for theta
+    assert trainer.iter == iterations and (tmp_path / "model_final.pth").is_file()
     moved = {key for key, parameter in trainer.model.named_parameters() if not torch.equal(parameter, before[key])}
-    assert any(key.startswith("backbone.") for key in moved)
-    assert any(not key.startswith("backbone.") for key in moved)
+    of_backbone = {key for key in moved if key.startswith(("backbone.", "inner.backbone."))}
+    assert of_backbone and moved - of_backbone - {"theta"}
+    assert ("theta" in moved) == (cfg.TRAINER == "DNASTrainer")
     with torch.no_grad():
         (output,) = trainer.model.eval()([{"image": torch.randint(0, 256, (3, 64, 96)), "height": 64, "width": 96}])
-    if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier":
+    if inner_name(cfg) == "ImageClassifier":
         assert output["scores"].shape == (cfg.MODEL.CLASSIFIER.NUM_CLASSES,)
     else:
         assert output["instances"].pred_boxes.tensor.isfinite().all()

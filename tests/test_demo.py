@@ -30,15 +30,20 @@ def run_tool(name: str, *args: str, **env: str) -> str:
 def test_demo_in_two_iterations(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     said = run_tool(
-        "run_demo.py", "--output", str(output), "SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "8",
-        DETECTRON2_DATASETS=str(tmp_path / "datasets"),
+        "run_demo.py", "--output", str(output), "SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "32",
+        "DNAS.EPOCHS", "1", "DNAS.THETA_START", "0", DETECTRON2_DATASETS=str(tmp_path / "datasets"),
     )  # fmt: skip
     assert "fbnet_v3_g" in said  # the zoo
     assert re.search(r"tensors by name", said)  # the detector starts from the classifier
     assert re.search(r"\| classifier +\| +\d+\.\d\d \| +\d+\.\d\d \|", said)
+    assert re.search(r"\| searched +\| +\d+\.\d\d \| +\d+\.\d\d \|", said)
     assert re.search(r"\| detector +\| +\d+\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \|", said)
     assert f"Predictions: {output}/predictions.png" in said and f"Output folder: {output}" in said
     assert Image.open(output / "predictions.png").size[0] > 4 * 256
+    assert Image.open(output / "search" / "search" / "archs" / "archs.png").size[0] > 400
+    found = json.loads((output / "search" / "search" / "archs" / "archs.json").read_text())
+    target = float(re.search(r"LATENCY.TARGET_US (\d+)", said).group(1))
+    assert all(0.95 * target <= one["latency_us"] <= 1.05 * target for one in found) and len(found) == 4
 
 
 def last_figures(folder: Path) -> Dict[str, float]:

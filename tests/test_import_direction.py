@@ -25,7 +25,7 @@ ALLOWED = {
     "evaluation": ["arch"],
     "checkpoint": ["arch", "atomic_file"],
     "engine": ["arch", "modeling", "latency", "data", "evaluation", "checkpoint", "config"],
-    "dnas": ["arch", "layers", "modeling", "latency", "engine"],
+    "dnas": ["arch", "layers", "modeling", "latency", "data", "checkpoint", "engine", "atomic_file"],
     "nars": ["arch", "latency", "engine"],
     "config": [],
     "version": [],

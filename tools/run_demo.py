@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""The demonstration: classification, then detection with the classifier's backbone, on real handwritten digits.
+"""The demonstration: classification, detection with the classifier's backbone, and a search, on handwritten digits.
 
 It lists the zoo, trains a small FBNet body to classify digits, starts the backbone of a Faster R-CNN C4 from it,
-trains and evaluates that detector on digits over photographs, and draws its predictions on held-out images. Each step
-is a command that can be run by itself; it is printed first. Minutes on two CPU cores; nothing is downloaded.
+trains and evaluates that detector on digits over photographs, and draws its predictions on held-out images. Then it
+measures the blocks of a small search space on this machine, searches an architecture for a latency budget, trains it
+from scratch, and draws it. Each step is a command that can be run by itself; it is printed first. Minutes on two CPU
+cores; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -17,11 +19,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
+
+import numpy as np
+
+from fbnet_plugin.arch import load_space
+from fbnet_plugin.latency import load_table
 
 TOOLS = Path(__file__).resolve().parent
 CLASSIFIER = "Digits/fbnet_v3_a_dsmask_tiny_digits.yaml"
 DETECTOR = "Digits/faster_rcnn_fbnet_v3_a_dsmask_tiny_C4_digits.yaml"
+SPACE, SEARCH = "fbnet_digits", "Digits/dnas_digits.yaml"
+BUDGET = 0.7  # of the mean latency of the space's architectures
+# What the searched architecture is trained with besides the classifier's config: images of the space's size.
+SIZE = [part for key in ("TRAIN_SIZE", "TEST_SIZE", "TEST_RESIZE") for part in (f"INPUT.CLASSIFICATION.{key}", "32")]
 
 
 def tool(name: str, *args: str) -> None:
@@ -47,7 +58,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("output/demo"), help="folder to write to; an earlier demo in it is replaced"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config values for both trainings")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config values for all trainings")
     return parser.parse_args()
 
 
@@ -56,7 +67,7 @@ def main() -> None:
     started = time.time()
     output: Path = args.output
     classifier, detector, picture = output / "classifier", output / "detector", output / "predictions.png"
-    for old in (classifier, detector):
+    for old in (classifier, detector, output / "search", output / "searched"):
         shutil.rmtree(old, ignore_errors=True)
     os.environ.setdefault("DETECTRON2_DATASETS", str(output / "datasets"))
     # Waiting threads that spin would take the cores from whatever else runs on the machine, and from the demo.
@@ -68,21 +79,38 @@ def main() -> None:
     tool("train_net.py", "--config-file", DETECTOR, *args.opts, *weights, "OUTPUT_DIR", str(detector))
     weights = ["MODEL.WEIGHTS", str(detector / "model_final.pth")]
     tool("draw_predictions.py", "--config-file", DETECTOR, "--output", str(picture), *args.opts, *weights)
-    print_summary(classifier, detector, picture, time.time() - started)
+    searched = search(output, args.opts)
+    print_summary([classifier, searched], [detector])
+    print(f"\nPredictions: {picture}\nFound by the search: {output}/search/search/archs/archs.png")
+    print(f"Output folder: {output}\nTook {(time.time() - started) / 60:.1f} minutes.")
 
 
-def print_summary(classifier: Path, detector: Path, picture: Path, seconds: float) -> None:
-    """Both tables, and where everything is."""
+def search(output: Path, opts: List[str]) -> Path:
+    """Measures, searches, samples, trains the most probable architecture; returns the folder of that training."""
+    table, run, trained = output / "latency.json", output / "search", output / "searched"
+    tool("benchmark_latency.py", "--space", SPACE, "--times", "1", "--output", str(table))
+    matrix = load_table(str(table)).matrix(load_space(SPACE))
+    budget = BUDGET * (matrix.fixed_us + float(np.nanmean(matrix.us, 1).sum()))
+    goal = ["LATENCY.TABLE", str(table), "LATENCY.TARGET_US", f"{budget:.0f}"]
+    tool("train_net.py", "--config-file", SEARCH, *opts, *goal, "OUTPUT_DIR", str(run))
+    tool("sample_archs.py", str(run), "--num", "3")
+    arch = ["MODEL.FBNET.ARCH", str(run / "search" / "archs" / f"{SPACE}_argmax.yaml"), *SIZE]
+    tool("train_net.py", "--config-file", CLASSIFIER, *opts, *arch, "OUTPUT_DIR", str(trained))
+    return trained
+
+
+def print_summary(classifiers: List[Path], detectors: List[Path]) -> None:
+    """A table for each task, a line per training."""
     print("\nTop-1 and top-5 accuracy (%) on held-out digits, average precision (%) on held-out images")
-    for folder, task, keys in (
-        (classifier, "classification", ("top1", "top5")),
-        (detector, "bbox", ("AP", "AP50", "AP75")),
+    for folders, task, keys in (
+        (classifiers, "classification", ("top1", "top5")),
+        (detectors, "bbox", ("AP", "AP50", "AP75")),
     ):
-        figures = results(folder, task)
         print(f"\n| {task:<15}| " + " | ".join(f"{key:>6}" for key in keys) + " |")
         print(f"|:{'-' * 15}|" + "|".join("-" * 7 + ":" for _ in keys) + "|")
-        print(f"| {folder.name:<15}| " + " | ".join(f"{figures[key]:6.2f}" for key in keys) + " |")
-    print(f"\nPredictions: {picture}\nOutput folder: {picture.parent}\nTook {seconds / 60:.1f} minutes.")
+        for folder in folders:
+            figures = results(folder, task)
+            print(f"| {folder.name:<15}| " + " | ".join(f"{figures[key]:6.2f}" for key in keys) + " |")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,8 @@ def _merge_opts(cfg: CfgNode, opts: List[str]) -> None:
             node = node[part]
         if isinstance(node, CfgNode):
             raise ConfigError(f"command line: {key} is not a value but a group of keys, such as {_some_key(node)}")
+        if isinstance(node, float) and (type(value) is int or isinstance(value, str) and value.strip("+-").isdecimal()):
+            value = float(value)  # 25000 is as good a number of µs as 25000.0
         _set(cfg, key, value, "command line")
 
 

@@ -3,8 +3,9 @@
 from .blocks import FusedBlock, InvertedResidual, PoolBlock, Skip, SqueezeExcite
 from .build import BLOCK_MODULES, build_block, build_blocks
 from .conv import ConvNormAct, Norm
+from .mixed import Gate, MixedBlock
 
 __all__ = [
-    "BLOCK_MODULES", "ConvNormAct", "FusedBlock", "InvertedResidual", "Norm", "PoolBlock", "Skip", "SqueezeExcite",
-    "build_block", "build_blocks",
+    "BLOCK_MODULES", "ConvNormAct", "FusedBlock", "Gate", "InvertedResidual", "MixedBlock", "Norm", "PoolBlock", "Skip",
+    "SqueezeExcite", "build_block", "build_blocks",
 ]  # fmt: skip

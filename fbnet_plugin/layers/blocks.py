@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import StochasticDepth
 
 from ..arch.blocks import FusedSpec, InvertedResidualSpec, PoolSpec, SkipSpec
-from .conv import ACTIVATIONS, GATES, ConvNormAct, Norm
+from .conv import ACTIVATIONS, GATES, ConvNormAct, Norm, weigh
 
 
 def channel_shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
     """(N, C, H, W) -> the same with channel ``g * C / groups + i`` moved to ``i * groups + g``."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        return F.channel_shuffle(x, groups)  # stays channels_last
     n, c, h, w = x.shape
     return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
@@ -64,8 +67,19 @@ class _Residual(nn.Module):
         self.residual = residual
         self.drop_path = StochasticDepth(drop_path, "row") if residual and drop_path > 0 else None
 
-    def branch(self, x: torch.Tensor) -> torch.Tensor:
+    @property
+    def adds_input(self) -> bool:
+        """Whether the output is the input and something."""
+        return self.residual
+
+    def branch(self, x: torch.Tensor, gate: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """What is computed, multiplied by ``gate`` (a scalar, or (N,)) where there is one."""
         raise NotImplementedError
+
+    def weighed(self, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """``gate`` times the block's output, less ``gate * x`` where the block adds its input."""
+        y = self.branch(x, gate)
+        return y if self.drop_path is None else self.drop_path(y)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, c_in, H, W) -> (N, out, H / stride, W / stride)"""
@@ -113,7 +127,7 @@ class InvertedResidual(_Residual):
         if spec.zero_init and self.residual:
             _start_at_zero(self.project.norm)
 
-    def branch(self, x: torch.Tensor) -> torch.Tensor:
+    def branch(self, x: torch.Tensor, gate: Optional[torch.Tensor] = None) -> torch.Tensor:
         if self.expand is not None:
             x = self.expand(x)
         if self.groups > 1:
@@ -121,7 +135,7 @@ class InvertedResidual(_Residual):
         x = self.depthwise(x)
         if self.se is not None:
             x = self.se(x)
-        return self.project(x)
+        return self.project(x, gate)
 
 
 class FusedBlock(_Residual):
@@ -140,11 +154,13 @@ class FusedBlock(_Residual):
         if spec.zero_init and self.residual:
             _start_at_zero((self.project or self.conv).norm)
 
-    def branch(self, x: torch.Tensor) -> torch.Tensor:
+    def branch(self, x: torch.Tensor, gate: Optional[torch.Tensor] = None) -> torch.Tensor:
         x = self.conv(x)
         if self.se is not None:
             x = self.se(x)
-        return x if self.project is None else self.project(x)
+        if self.project is not None:
+            return self.project(x, gate)
+        return x if gate is None else weigh(x, gate)
 
 
 class Skip(nn.Module):
@@ -158,6 +174,18 @@ class Skip(nn.Module):
         self.conv = None
         if not spec.is_identity(c_in):
             self.conv = ConvNormAct(c_in, spec.out, stride=spec.stride, norm=norm, act="relu")
+
+    @property
+    def adds_input(self) -> bool:
+        """Whether this is the identity."""
+        return self.conv is None
+
+    def weighed(self, x: torch.Tensor, gate: torch.Tensor) -> Optional[torch.Tensor]:
+        """``gate`` times the block's output, less ``gate * x`` where the block adds its input: None, if that is all.
+
+        ``gate`` stays behind the ReLU: it commutes with it, but its gradient would be lost at 0.
+        """
+        return None if self.conv is None else self.conv(x, gate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, c_in, H, W) -> (N, out, H / stride, W / stride)"""

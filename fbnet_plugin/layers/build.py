@@ -7,8 +7,14 @@ from typing import Callable, Dict, List, Sequence, Type
 from torch import nn
 
 from ..arch.blocks import BlockSpec, ConvSpec, FusedSpec, InvertedResidualSpec, PoolSpec, SkipSpec
+from ..arch.mixed import MixedSpec
 from .blocks import FusedBlock, InvertedResidual, PoolBlock, Skip
 from .conv import ConvNormAct, Norm
+from .mixed import MixedBlock
+
+
+def _mixed(spec: MixedSpec, c_in: int, norm: Norm = nn.BatchNorm2d, drop_path: float = 0.0) -> MixedBlock:
+    return MixedBlock(spec.variable, [build_block(one, c_in, norm, drop_path) for one in spec.candidates])
 
 
 def _conv(spec: ConvSpec, c_in: int, norm: Norm = nn.BatchNorm2d, drop_path: float = 0.0) -> ConvNormAct:
@@ -22,6 +28,7 @@ BLOCK_MODULES: Dict[Type[BlockSpec], Callable[..., nn.Module]] = {
     SkipSpec: Skip,
     FusedSpec: FusedBlock,
     PoolSpec: PoolBlock,
+    MixedSpec: _mixed,
 }
 
 

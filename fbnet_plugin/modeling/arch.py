@@ -9,19 +9,43 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from torch import nn
 
-from ..arch import ArchError, ArchSpec, SkipSpec, get_arch, scale_width
+from ..arch import ArchError, ArchSpec, SearchSpace, SkipSpec, get_arch, load_space, scale_width
 from ..arch.blocks import BlockSpec
+from ..arch.space_scaling import scale_space
+from ..arch.supernet import supernet_arch
 from ..layers import Norm
+
+SUPERNET = "Supernet"  # registered by fbnet_plugin/dnas
 
 
 def arch_from_config(cfg: CfgNode) -> ArchSpec:
     """The architecture of ``MODEL.FBNET``: ARCH with WIDTH_MULT and PADDING applied.
 
+    Where the meta-architecture is a supernet, the space of ``MODEL.SUPERNET`` with all candidates side by side.
+
     Raises:
-        ArchError: unknown architecture, unusable file, or a bad WIDTH_MULT or PADDING.
+        ArchError: unknown architecture or space, unusable file, or a bad WIDTH_MULT or PADDING.
     """
     fbnet = cfg.MODEL.FBNET
+    if cfg.MODEL.META_ARCHITECTURE == SUPERNET:
+        return supernet_arch(space_from_config(cfg)).with_padding(fbnet.PADDING)
     return scale_width(get_arch(fbnet.ARCH), fbnet.WIDTH_MULT).with_padding(fbnet.PADDING)
+
+
+def space_from_config(cfg: CfgNode) -> SearchSpace:
+    """The space of ``MODEL.SUPERNET`` at its resolution, with ``MODEL.FBNET.WIDTH_MULT`` applied (FBNet section 4.2).
+
+    Raises:
+        ArchError: unknown space, unusable file, or one that cannot be scaled.
+    """
+    keys = cfg.MODEL.SUPERNET
+    return scale_space(load_space(keys.SPACE), cfg.MODEL.FBNET.WIDTH_MULT, keys.RESOLUTION or None)
+
+
+def inner_name(cfg: CfgNode) -> str:
+    """The meta-architecture that does the task: the one inside a supernet, else the model's own."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    return cfg.MODEL.SUPERNET.INNER if name == SUPERNET else name
 
 
 def norm_name(name: str, device: str) -> str:

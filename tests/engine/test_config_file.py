@@ -114,3 +114,9 @@ def test_configs_of_detectron2s_first_version_are_still_converted(write, version
 def test_mistakes_on_the_command_line_are_named(opts, message):
     with pytest.raises(ConfigError, match=message):
         load_config("", opts)
+
+
+def test_whole_numbers_do_for_fractions():
+    cfg = load_config(opts=["LATENCY.TARGET_US", "25000", "SOLVER.BASE_LR", 1, "LATENCY.BETA", "-2"])
+    assert (cfg.LATENCY.TARGET_US, cfg.SOLVER.BASE_LR, cfg.LATENCY.BETA) == (25000.0, 1.0, -2.0)
+    assert isinstance(cfg.LATENCY.TARGET_US, float)
