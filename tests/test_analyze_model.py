@@ -59,6 +59,7 @@ def test_values_on_the_command_line(tool, capsys):
         ([A, "MODEL.FBNET.ARC", "fbnet_a"], "error: command line: unknown key MODEL.FBNET.ARC; did you mean"),
         ([A, "MODEL.FBNET.ARCH", "fbnet_z"], "error: unknown architecture 'fbnet_z'"),
         ([A, "MODEL.RPN.HEAD_NAME", "Head"], "error: config: No object named 'Head' found in 'RPN_HEAD' registry!"),
+        (["Digits/dnas_digits.yaml"], "error: MODEL.META_ARCHITECTURE: is Supernet, of which no architecture runs"),
         ([A, "--image-size", "0", "5"], "argument --image-size: 0 is not above 0"),
         ([A, "--proposals", "many"], "argument --proposals: invalid positive value: 'many'"),
     ],

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train or evaluate a classifier or a detector; Detectron2's command line.
+"""Train or evaluate a classifier or a detector, or search one; Detectron2's command line.
 
     train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpus N] [--num-processes N] [KEY VALUE ...]
 
@@ -9,6 +9,7 @@ Examples:
     train_net.py --config-file FILE                                              # train; the GPU, or the CPU
     train_net.py --config-file FILE --resume                                     # go on where it was stopped
     train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/model_final.pth
+    train_net.py --config-file DNAS/fbnet_cifar10_90e.yaml LATENCY.TABLE t.json  # search an architecture
     train_net.py --config-file FILE --num-gpus 8                                 # one process per GPU
     train_net.py --config-file FILE --num-gpus 0 --num-processes 4               # four processes on the CPU
 
@@ -26,7 +27,6 @@ from detectron2.utils import comm
 
 from fbnet_plugin.checkpoint import FBNetCheckpointer
 from fbnet_plugin.engine import (
-    FBNetTrainer,
     argument_parser,
     exit_codes,
     launch,
@@ -50,10 +50,11 @@ def run(args: argparse.Namespace) -> Any:
 
 def evaluate(cfg: Any, resume: bool) -> Any:
     """Evaluates ``MODEL.WEIGHTS``, or with ``resume`` the newest checkpoint of the run in ``OUTPUT_DIR``."""
-    model = FBNetTrainer.build_model(cfg)
+    trainer = trainer_class(cfg)
+    model = trainer.build_model(cfg)
     checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    results = FBNetTrainer.test(cfg, model)
+    results = trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -107,7 +107,7 @@ class Summary:
         """The epoch for the log: one line, then one per layer."""
         head = f"Search, epoch {self.epoch}: temperature {self.temperature:.3f}"
         head += "".join(f", {phase} loss {loss:.4f}" for phase, loss in self.losses.items())
-        if self.latency_us is not None:
+        if self.latency_us is not None and self.argmax_latency_us is not None:
             head += f", expected latency {self.latency_us / 1000:.3f} ms, argmax {self.argmax_latency_us / 1000:.3f} ms"
         lines = [head, f"{'layer':<12}{'argmax':<14}{'probability':>11}{'entropy':>9}{'skip':>7}"]
         rows = zip(net.space.variables, candidate_names(net.space), self.argmax, self.probability)
@@ -203,7 +203,7 @@ class SearchRecord:
         arch = self._space.arch(point, f"{self._space.name}_searched")
         path = os.path.join(self.folder, "arch.yaml")
         text = f"epoch {distribution.epoch}, log-probability {distribution.log_prob(point):.2f}"
-        if distribution.latency_us is not None:
+        if self._table is not None:
             text += f", {distribution.latency_us_of(point) / 1000:.3f} ms by {self._table.name}"
         save_arch(arch, path, f"The search's architecture: {text}")
         if last:

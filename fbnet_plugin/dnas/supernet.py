@@ -84,7 +84,8 @@ class Supernet(nn.Module):
         self.register_buffer("latency_us", torch.tensor(us, dtype=torch.float32), persistent=False)
         self.fixed_us = 0.0 if latency is None else latency.fixed_us
         self._layers = _layers_of(inner, space)
-        for block in self.mixed_blocks():
+        self._blocks = [module for module in inner.modules() if isinstance(module, MixedBlock)]
+        for block in self._blocks:
             block.checkpoint = checkpoint
         self._trainable = [parameter for parameter in inner.parameters() if parameter.requires_grad]
         self._generator = torch.Generator().manual_seed(seed)
@@ -109,7 +110,7 @@ class Supernet(nn.Module):
 
     def mixed_blocks(self) -> List[MixedBlock]:
         """The places with candidates, in the order of the inner model's modules."""
-        return [module for module in self.inner.modules() if isinstance(module, MixedBlock)]
+        return list(self._blocks)
 
     def seed_noise(self, seed: int) -> None:
         """Makes the noise of the following calls a function of ``seed``; it must be equal in all processes."""
@@ -191,13 +192,12 @@ class Supernet(nn.Module):
     @contextlib.contextmanager
     def _gated(self, gates: Sequence[Any]) -> Iterator[None]:
         """Sets each layer's gate while the inner model runs."""
-        blocks = self.mixed_blocks()
         try:
-            for block in blocks:
+            for block in self._blocks:
                 block.gate = gates[self._layers[block.variable]]
             yield
         finally:
-            for block in blocks:
+            for block in self._blocks:
                 block.gate = None
 
     @contextlib.contextmanager

@@ -32,8 +32,12 @@ from .step import SearchStep, broadcast_model
 from .supernet import Supernet
 
 _logger = logging.getLogger(__name__)
-# Keys that a resumed search may have other values of: none of them changes what it computes.
-_FREE = ("OUTPUT_DIR", "VERSION", "DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD", "DATASETS.TEST")
+# Keys that a resumed search may have other values of: none changes what it computes, but for rounding on another
+# device; space and table are compared by what is in them.
+_FREE = (
+    "OUTPUT_DIR", "VERSION", "DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD", "DATASETS.TEST",
+    "MODEL.DEVICE", "MODEL.SUPERNET.SPACE", "LATENCY.TABLE",
+)  # fmt: skip
 _FREE_SECTIONS = ("TEST.",)
 _NOISE = 1  # what the mixed seed is for
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..arch import ArchError, get_arch
+from .arch import SUPERNET
 from .classifier import ImageClassifier
 
 CONVENTION = (
@@ -110,8 +111,11 @@ def analyze(
             heads run on ``TEST.DETECTIONS_PER_IMAGE`` regions.
 
     Raises:
-        ArchError: the architecture cannot be built, or the image is too small for it.
+        ArchError: the architecture cannot be built, the image is too small for it, or there are many: a supernet's.
     """
+    if cfg.MODEL.META_ARCHITECTURE == SUPERNET:
+        problem = "is Supernet, of which no architecture runs as a whole; count those that tools/sample_archs.py draws"
+        raise ArchError(problem, "MODEL.META_ARCHITECTURE")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
