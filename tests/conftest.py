@@ -68,3 +68,19 @@ def cfg() -> CfgNode:
     cfg.INPUT.FORMAT = "RGB"
     cfg.DATALOADER.NUM_WORKERS = 0
     return cfg
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The figures of architectures and distributions that a test saved."""
+    from fbnet_plugin.plotting import architectures, distribution, picture
+
+    kept = []
+
+    def save_and_keep(figure, path) -> None:
+        kept.append(figure)
+        picture.save_picture(figure, path)
+
+    for module in (architectures, distribution):
+        monkeypatch.setattr(module, "save_picture", save_and_keep)
+    return kept

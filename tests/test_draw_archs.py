@@ -17,9 +17,6 @@ from PIL import Image
 
 from fbnet_plugin.arch import get_arch, save_arch
 from fbnet_plugin.latency import Entry, LatencyTable, Setting, arch_operators, save_table
-from fbnet_plugin.plotting import architectures as plots
-from fbnet_plugin.plotting import distribution as heat
-from fbnet_plugin.plotting.picture import save_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "draw_archs.py"
@@ -40,20 +37,6 @@ def tool() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved."""
-    kept: list[Figure] = []
-
-    def save_and_keep(figure: Figure, path: Any) -> None:
-        kept.append(figure)
-        save_picture(figure, path)
-
-    for module in (plots, heat):
-        monkeypatch.setattr(module, "save_picture", save_and_keep)
-    return kept
 
 
 def labels(figure: Figure) -> list[list[str]]:

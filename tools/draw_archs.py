@@ -24,13 +24,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional
 
-from fbnet_plugin.arch import ArchError, ArchSpec, get_arch, load_space
+from fbnet_plugin.arch import ArchError
 from fbnet_plugin.arch.errors import short_repr
 from fbnet_plugin.engine import ConfigError, exit_codes
 from fbnet_plugin.latency import load_table
-from fbnet_plugin.latency.csv_networks import parse_ops
+from fbnet_plugin.latency.csv_networks import read_arch
 from fbnet_plugin.plotting.architectures import arch_label, draw_architectures
 from fbnet_plugin.plotting.distribution import draw_distribution
 from fbnet_plugin.plotting.picture import picture_format
@@ -53,16 +53,6 @@ def picture(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def read_arch(text: str) -> Tuple[str, ArchSpec]:
-    """An architecture by name, by file, or as a point of a space; with the name to show."""
-    name, colon, choices = text.partition(":")
-    if not colon or text.endswith((".yaml", ".yml")):
-        arch = get_arch(text)
-        return arch.name, arch
-    space = load_space(name)
-    return text, space.arch(parse_ops(choices, space))
 
 
 def read_distribution(file: str) -> Any:
@@ -94,7 +84,9 @@ def draw_search(args: argparse.Namespace) -> str:
 
 def draw_networks(args: argparse.Namespace) -> str:
     """Draws architectures; returns what was drawn."""
-    names, archs = zip(*(read_arch(text) for text in args.archs))
+    archs = [read_arch(text) for text in args.archs]
+    points = [text if ":" in text and not text.endswith((".yaml", ".yml")) else "" for text in args.archs]
+    names = [point or arch.name for point, arch in zip(points, archs)]
     table = load_table(args.table) if args.table else None
     labels = []
     for text, own_name, arch in zip(args.archs, names, archs):

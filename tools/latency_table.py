@@ -19,11 +19,11 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, List, Optional
 
-from fbnet_plugin.arch import ArchSpec, SearchSpace, get_arch, load_space
+from fbnet_plugin.arch import SearchSpace, load_space
 from fbnet_plugin.engine import exit_codes
 from fbnet_plugin.latency import LatencyError, LatencyTable, Setting, csv_table, load_table, report, save_table
 from fbnet_plugin.latency.compare import compare_tables, cross_device
-from fbnet_plugin.latency.csv_networks import parse_ops, read_networks
+from fbnet_plugin.latency.csv_networks import read_arch, read_networks
 from fbnet_plugin.latency.csv_table import export_csv, import_csv
 from fbnet_plugin.latency.fit import fit_table
 from fbnet_plugin.latency.importers import FORMATS, import_published, is_csv
@@ -44,15 +44,6 @@ def microseconds(text: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
     return value
-
-
-def read_arch(text: str) -> ArchSpec:
-    """An architecture by name, by file, or as a point of a space."""
-    name, colon, choices = text.partition(":")
-    if not colon or text.endswith((".yaml", ".yml")):
-        return get_arch(text)
-    space = load_space(name)
-    return space.arch(parse_ops(choices, space))
 
 
 def resolution_of(args: argparse.Namespace) -> Any:

@@ -94,6 +94,11 @@ class DNASTrainer(FBNetTrainer):
         """The weights' optimizer: ``SOLVER`` on the inner model."""
         return DefaultTrainer.build_optimizer(cfg, model.inner)
 
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """The images of one dataset, of the space's size where the config leaves that open."""
+        return super().build_test_loader(completed(cfg), dataset_name)
+
     def build_step(self, cfg: CfgNode, model: Supernet, optimizer: torch.optim.Optimizer) -> SearchStep:
         """Loaders and optimizers of both phases."""
         model.single_path = cfg.DNAS.WEIGHT_STEP == "single_path"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arch import SearchSpace
+from ..arch import ArchSpec, SearchSpace, get_arch, load_space
 from .csv_rows import Row, read_rows, whole_number
 from .errors import LatencyError
 from .matrix_import import US_PER
@@ -75,3 +75,17 @@ def _point(row: Row, space: SearchSpace, names: Sequence[str], together: bool) -
         return _choices(words, space, repr(" ".join(words)))
     except LatencyError as error:
         raise LatencyError(f"{row.file}:{row.line}: {'ops' if together else 'layers'}: {error}") from None
+
+
+def read_arch(text: str) -> ArchSpec:
+    """An architecture by its name in the zoo, by its file, or as a point of a space: ``SPACE:CHOICES``.
+
+    Raises:
+        ArchError: no such architecture or space, or an unusable file.
+        LatencyError: choices that the space does not have.
+    """
+    name, colon, choices = text.partition(":")
+    if not colon or text.endswith((".yaml", ".yml")):
+        return get_arch(text)
+    space = load_space(name)
+    return space.arch(parse_ops(choices, space))

@@ -37,7 +37,6 @@ from fbnet_plugin.arch import (
 from fbnet_plugin.arch.mixed import MixedSpec
 from fbnet_plugin.plotting import architectures as plots
 from fbnet_plugin.plotting import distribution as heat
-from fbnet_plugin.plotting.picture import save_picture
 
 BLUE, GREEN = plots.KERNEL_COLOURS[3], plots.KERNEL_COLOURS[5]
 # FBNet-A in FBNet's Figure 4: (kernel, expansion, groups) of each layer, None for a skip.
@@ -49,20 +48,6 @@ LAYERS = [
     {"variable": "layer2", "candidates": ["k3_e1", "k3_e6", "skip"], "probability": [0.9, 0.08, 0.02]},
     {"variable": "$layer3", "candidates": ["k3_e6", "k$3_e6$"], "probability": [0.5, 0.5]},
 ]
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved."""
-    kept: list[Figure] = []
-
-    def save_and_keep(figure: Figure, path: Any) -> None:
-        kept.append(figure)
-        save_picture(figure, path)
-
-    for module in (plots, heat):
-        monkeypatch.setattr(module, "save_picture", save_and_keep)
-    return kept
 
 
 def small(*blocks: Any, name: str = "small") -> ArchSpec:
