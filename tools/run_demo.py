@@ -31,8 +31,9 @@ CLASSIFIER = "Digits/fbnet_v3_a_dsmask_tiny_digits.yaml"
 DETECTOR = "Digits/faster_rcnn_fbnet_v3_a_dsmask_tiny_C4_digits.yaml"
 SPACE, SEARCH = "fbnet_digits", "Digits/dnas_digits.yaml"
 BUDGET = 0.7  # of the mean latency of the space's architectures
-# What the searched architecture is trained with besides the classifier's config: images of the space's size.
-SIZE = [part for key in ("TRAIN_SIZE", "TEST_SIZE", "TEST_RESIZE") for part in (f"INPUT.CLASSIFICATION.{key}", "32")]
+# How the searched architecture is trained besides the classifier's config: on the space's image size, half as long.
+OWN = ["SOLVER.MAX_ITER", "300", "TEST.EVAL_PERIOD", "0"]
+OWN += [part for key in ("TRAIN_SIZE", "TEST_SIZE", "TEST_RESIZE") for part in (f"INPUT.CLASSIFICATION.{key}", "32")]
 
 
 def tool(name: str, *args: str) -> None:
@@ -94,8 +95,8 @@ def search(output: Path, opts: List[str]) -> Path:
     goal = ["LATENCY.TABLE", str(table), "LATENCY.TARGET_US", f"{budget:.0f}"]
     tool("train_net.py", "--config-file", SEARCH, *opts, *goal, "OUTPUT_DIR", str(run))
     tool("sample_archs.py", str(run), "--num", "3")
-    arch = ["MODEL.FBNET.ARCH", str(run / "search" / "archs" / f"{SPACE}_argmax.yaml"), *SIZE]
-    tool("train_net.py", "--config-file", CLASSIFIER, *opts, *arch, "OUTPUT_DIR", str(trained))
+    arch = ["MODEL.FBNET.ARCH", str(run / "search" / "archs" / f"{SPACE}_argmax.yaml")]
+    tool("train_net.py", "--config-file", CLASSIFIER, *OWN, *opts, *arch, "OUTPUT_DIR", str(trained))
     return trained
 
 

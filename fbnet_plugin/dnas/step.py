@@ -40,7 +40,7 @@ class SearchStep(Guarded, SimpleTrainer):
         self.phase = WEIGHTS
         self._batches = {phase: iter(loader) for phase, loader in self.loaders.items()}
         self._device = next(model.parameters()).device
-        self._scalers = {phase: torch.amp.GradScaler(self._device.type, enabled=amp) for phase in PHASES}
+        self._scalers = {phase: grad_scaler(self._device.type, amp) for phase in PHASES}
 
     def run_step(self) -> None:
         """One step of ``phase``.
@@ -81,6 +81,13 @@ class SearchStep(Guarded, SimpleTrainer):
         for phase, scaler in self._scalers.items():
             if self.amp and state_dict["grad_scalers"][phase]:
                 scaler.load_state_dict(state_dict["grad_scalers"][phase])
+
+
+def grad_scaler(device: str, enabled: bool) -> Any:
+    """PyTorch's gradient scaler, under the name that it has in this version."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device, enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled and device == "cuda")
 
 
 def average_gradients(optimizer: torch.optim.Optimizer) -> None:

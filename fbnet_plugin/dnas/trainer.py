@@ -20,6 +20,7 @@ from fbnet_plugin.data import build_train_loader
 from fbnet_plugin.engine import TRAINER_REGISTRY, FBNetTrainer
 from fbnet_plugin.engine.random_state import mix
 from fbnet_plugin.engine.trainer import use_amp
+from fbnet_plugin.layers.cpu_memory import keep_freed_memory
 from fbnet_plugin.modeling import space_from_config
 
 from .check import check_search, completed
@@ -71,6 +72,8 @@ class DNASTrainer(FBNetTrainer):
         cfg.defrost()
         cfg.SOLVER.MAX_ITER = self.schedule.iterations
         cfg.freeze()
+        if torch.device(cfg.MODEL.DEVICE).type == "cpu":
+            keep_freed_memory()
         super().__init__(cfg)
 
     @classmethod

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fbnet_plugin.latency import LatencyError
-from fbnet_plugin.latency.measure import options as module
 from fbnet_plugin.latency.measure.options import Options, environment, processor
+from fbnet_plugin.layers import cpu_memory
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_environment_is_plain_data() -> None:
 
 def test_preparing_sets_the_threads_and_keeps_memory(monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(module, "_mallopt", lambda: lambda key, value: calls.append((key, value)))
+    monkeypatch.setattr(cpu_memory, "glibc_mallopt", lambda: lambda key, value: calls.append((key, value)))
     before = torch.get_num_threads()
     try:
         Options(threads=before + 1).prepare_process()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import platform
 import shutil
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 import torch
 
+from ...layers.cpu_memory import glibc_mallopt, keep_freed_memory
 from ..errors import LatencyError
 from ..setting import DEVICES, DTYPES, RUNTIMES, Setting
 
@@ -119,7 +119,7 @@ class Options:
         """
         self.check()
         torch.set_num_threads(self.threads)
-        _keep_memory()
+        keep_freed_memory()
 
 
 def _compilers() -> List[str]:
@@ -148,27 +148,5 @@ def environment() -> Dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "allocator": "freed memory stays with the process" if _mallopt() else "as it is",
+        "allocator": "freed memory stays with the process" if glibc_mallopt() else "as it is",
     }
-
-
-def _keep_memory() -> None:
-    """Lets glibc's allocator keep freed memory in the process.
-
-    By default it takes every large activation afresh from the kernel and gives it back, depending on what was
-    allocated before; the page faults double the time of a 5 MB activation in one network and cost nothing in the
-    next.
-    """
-    mallopt = _mallopt()
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
-
-
-def _mallopt() -> "Callable[[int, int], int] | None":
-    """glibc's function; None in other systems."""
-    try:
-        return ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return None
