@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The same search for two devices gives two networks, each faster on its own device (FBNet section 4.3, Table 5).
 
-    dnas_devices.py --data FOLDER [--images FOLDER] [--output FOLDER] [--share 0.6] [--search-seeds 1 2 3] ...
+    dnas_devices.py --data FOLDER [--images FOLDER] [--output FOLDER] [--share 0.6] [--search-seeds 1 2] ...
 
 --data has latency_ms.csv: 4,000 networks of FBNet's space at 32 px with their milliseconds on several devices, from
 HELP (github.com/HayeonLee/HELP, data/fbnet); its columns raspi4 and pixel3 come from HW-NAS-Bench. --images has
@@ -76,10 +76,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="with latency_ms.csv")
     parser.add_argument("--images", metavar="FOLDER", help="with train and val; default: scikit-learn's digits")
     parser.add_argument("--output", default="output/dnas_devices", metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument("--devices", nargs=2, default=["raspi4", "pixel3"], metavar="NAME", help="columns of the data")
+    parser.add_argument("--devices", nargs=2, default=["raspi4", "pixel3"], metavar="NAME", help="default: %(default)s")
     parser.add_argument("--share", type=float, default=0.6, help="of the mean network's latency; default: %(default)s")
-    parser.add_argument("--search-seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED")
-    parser.add_argument("--train-seeds", nargs="+", type=int, default=[1, 2], metavar="SEED")
+    parser.add_argument("--search-seeds", nargs="+", type=int, default=[1, 2], metavar="N", help="default: %(default)s")
+    parser.add_argument("--train-seeds", nargs="+", type=int, default=[1, 2], metavar="N", help="default: %(default)s")
     parser.add_argument("--width", type=float, default=0.5, help="of the supernet; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help="of a search; default: %(default)s")
     parser.add_argument("--warmup-epochs", type=int, default=6, metavar="N", help="before it; default: %(default)s")

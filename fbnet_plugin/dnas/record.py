@@ -95,7 +95,8 @@ class Summary:
 
     def scalars(self, net: Supernet) -> Dict[str, float]:
         """Curves for TensorBoard and metrics.json."""
-        values = {f"search/{key}": value for key, value in self.line().items() if key not in ("argmax", "iteration")}
+        known = {f"{phase}_loss" for phase in self.losses} | {"argmax", "iteration"}  # the run logs losses itself
+        values = {f"search/{key}": value for key, value in self.line().items() if key not in known}
         for variable, names, p, entropy in zip(
             net.space.variables, candidate_names(net.space), self.probability, self.entropy
         ):
