@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import List
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from fbnet_plugin.arch.space_scaling import small_map_warning
@@ -59,7 +58,7 @@ def check_search(cfg: CfgNode) -> List[str]:
     if matrix is None:
         notes.append("LATENCY.TABLE is empty: the search knows of no latency and will not find a fast network")
     elif cfg.LATENCY.TARGET_US:
-        low, high = (float(best(matrix.us, 1).sum()) + matrix.fixed_us for best in (np.nanmin, np.nanmax))
+        low, high = matrix.reach_us()
         if not low <= cfg.LATENCY.TARGET_US <= high:
             raise SearchError(
                 f"LATENCY.TARGET_US is {cfg.LATENCY.TARGET_US:.0f}; with {cfg.LATENCY.TABLE} the networks of "

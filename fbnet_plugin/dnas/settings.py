@@ -42,7 +42,7 @@ def latency_matrix_from_config(cfg: CfgNode, space: SearchSpace) -> Optional[Lat
     if table is None:
         return None
     matrix = table.matrix(space)
-    smallest = matrix.fixed_us + sum(row[row == row].min() for row in matrix.us)
+    smallest, _ = matrix.reach_us()
     if smallest <= 1.0 and not cfg.LATENCY.TARGET_US:
         raise SearchError(f"{table.name}: the fastest network takes {smallest:.3g} µs; eq. 2 needs more than 1 µs")
     return matrix

@@ -69,6 +69,10 @@ class LatencyMatrix(NamedTuple):
     fixed_us: float
     variables: tuple[str, ...]
 
+    def reach_us(self) -> tuple[float, float]:
+        """Latency of the fastest and of the slowest network, µs."""
+        return tuple(float(best(self.us, 1).sum()) + self.fixed_us for best in (np.nanmin, np.nanmax))  # type: ignore
+
 
 @dataclass
 class LatencyTable:
