@@ -21,6 +21,7 @@ def add_fbnet_config(cfg: CfgNode) -> None:
     _add_training(cfg)
     _add_supernet(cfg)
     _add_dnas(cfg)
+    _add_nars(cfg)
 
 
 def _add_backbone(cfg: CfgNode) -> None:
@@ -65,6 +66,8 @@ def _add_classification(cfg: CfgNode) -> None:
     cfg.MODEL.CLASSIFIER.DROPOUT = 0.0
     # Label smoothing of the cross entropy.
     cfg.MODEL.CLASSIFIER.LABEL_SMOOTHING = 0.0
+    # Mixup: alpha of the distribution Beta(alpha, alpha) of an image's share; 0 mixes nothing.
+    cfg.MODEL.CLASSIFIER.MIXUP = 0.0
 
     # Input of the classifier. Flips are INPUT.RANDOM_FLIP ("horizontal" or "none"), channel order is
     # INPUT.FORMAT, normalization is MODEL.PIXEL_MEAN and MODEL.PIXEL_STD, as for detectors.
@@ -95,13 +98,49 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.TRAINER = "FBNetTrainer"
 
     # ---------------------------------------------------------------------------------------
+    # Optimizer, beside Detectron2's keys in SOLVER
+    # ---------------------------------------------------------------------------------------
+    # "SGD", as Detectron2 builds it, or "RMSProp" as TensorFlow has it (FBNetV3 section 4.2).
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Of RMSProp. FBNetV3 does not publish these; the values are EfficientNet's, as a guess.
+    cfg.SOLVER.RMSPROP = CN()
+    # Share of the old mean of squared gradients that stays at each step.
+    cfg.SOLVER.RMSPROP.ALPHA = 0.9
+    # Added to that mean below the square root.
+    cfg.SOLVER.RMSPROP.EPS = 0.001
+    cfg.SOLVER.RMSPROP.MOMENTUM = 0.9
+
+    # ---------------------------------------------------------------------------------------
+    # Lengths in epochs. An epoch has as many iterations as the training set has whole batches. Each key that is not 0
+    # (or empty) takes the place of the one in iterations that it names.
+    # ---------------------------------------------------------------------------------------
+    # Of the schedule (SOLVER.MAX_ITER).
+    cfg.SOLVER.EPOCHS = 0
+    # Of the warm-up (SOLVER.WARMUP_ITERS); may be a fraction.
+    cfg.SOLVER.WARMUP_EPOCHS = 0.0
+    # After which WarmupMultiStepLR multiplies the learning rate by SOLVER.GAMMA (SOLVER.STEPS).
+    cfg.SOLVER.STEP_EPOCHS = ()
+    # Factor on the learning rate after each epoch that follows the warm-up, for SOLVER.LR_SCHEDULER_NAME
+    # WarmupExponentialLR, which needs SOLVER.EPOCHS (FBNetV3 section 4.2; 0.963 in its search, section 4.1).
+    cfg.SOLVER.EPOCH_DECAY = 0.9875
+    # Epoch after which training ends, with the learning rates of the whole schedule until then.
+    cfg.SOLVER.STOP_EPOCH = 0
+    # Between evaluations (TEST.EVAL_PERIOD).
+    cfg.TEST.EVAL_EPOCHS = 0
+
+    # ---------------------------------------------------------------------------------------
     # Exponential moving average of the weights (FBNetV3 section 4.3)
     # ---------------------------------------------------------------------------------------
     cfg.MODEL_EMA = CN()
     # Keep the average and evaluate it.
     cfg.MODEL_EMA.ENABLED = False
-    # Share of the old average that stays at each step (0.9998 for COCO).
+    # Share of the old average that stays at each step (0.99985 for ImageNet, 0.9998 for COCO, 0.999 for CIFAR-10).
     cfg.MODEL_EMA.DECAY = 0.9998
+    # Begin with less: the share is at most (1 + n) / (10 + n) after n steps, as in TensorFlow. False is the paper's
+    # plain form, where the weights at the start stay in the average for several 1 / (1 - DECAY) steps.
+    cfg.MODEL_EMA.WARMUP = True
+    # Where the average is kept: "" is the model's device; "cpu" saves a GPU's memory and takes time at each step.
+    cfg.MODEL_EMA.DEVICE = ""
 
 
 def _add_supernet(cfg: CfgNode) -> None:
@@ -173,3 +212,93 @@ def _add_dnas(cfg: CfgNode) -> None:
     cfg.DNAS.SNAPSHOT_PERIOD = 10
     # Mean probability of "skip" above which the first half of the theta training warns of a collapse.
     cfg.DNAS.SKIP_WARNING = 0.5
+
+
+def _add_nars(cfg: CfgNode) -> None:
+    from detectron2.config import CfgNode as CN
+
+    # ---------------------------------------------------------------------------------------
+    # Joint architecture-recipe search: TRAINER NARSTrainer (FBNetV3 sections 3 and 4). A candidate is this config with
+    # an architecture in MODEL.FBNET.ARCH and a recipe in the keys that a recipe has; SOLVER.EPOCHS and
+    # SOLVER.EPOCH_DECAY are the search's (150 epochs and 0.963 in section 4.1).
+    # ---------------------------------------------------------------------------------------
+    cfg.NARS = CN()
+    # How candidates are chosen: a name in fbnet_plugin.nars.SEARCHER_REGISTRY. NARSSearcher is the paper's Algorithm 1,
+    # RandomSearcher trains as many random candidates.
+    cfg.NARS.SEARCHER = "NARSSearcher"
+    # Name of a joint space, or path of its file (tools/nars.py spaces lists them).
+    cfg.NARS.SPACE = "fbnet_v3_ema"
+    # "joint"; "recipe": recipes for MODEL.FBNET.ARCH; "architecture": architectures under this config's own recipe.
+    cfg.NARS.MODE = "joint"
+    # The accuracy, as the evaluator names it; of the averaged weights where a recipe keeps an average.
+    cfg.NARS.METRIC = "classification/top1"
+    # Random classes of the training set to search on (section 4: 200 of ImageNet's); 0 is all of them.
+    cfg.NARS.CLASSES = 0
+    # Images withheld from DATASETS.TRAIN as validation set (section 4: 10,000); 0 evaluates on DATASETS.TEST.
+    cfg.NARS.VALIDATION_IMAGES = 10000
+    # Seed of both choices.
+    cfg.NARS.SPLIT_SEED = 0
+    # What every candidate of the pool meets (section 4.2); metrics are macs, params and, with LATENCY.TABLE,
+    # latency_us. Several are separated by commas; "" is none.
+    cfg.NARS.CONSTRAINTS = "400M <= macs <= 800M"
+    # Size of the pool, n, and share of it that the predictor is pretrained on (section 4.1).
+    cfg.NARS.POOL_SIZE = 20000
+    cfg.NARS.PRETRAIN_SHARE = 0.8
+    # Candidates per round, m, and rounds, T (sections 4.1 and 4.2).
+    cfg.NARS.BATCH = 48
+    cfg.NARS.ROUNDS = 5
+
+    # Accuracy predictor (section 3.1). "default" is an ensemble, "plain" the form of Figure 3.
+    cfg.NARS.PREDICTOR = CN()
+    cfg.NARS.PREDICTOR.FORM = "default"
+    # Pretrain it on the architectures' statistics (section 3.2).
+    cfg.NARS.PREDICTOR.PRETRAIN = True
+
+    # Early stopping of candidates (section 3.3): the rank correlation that the epoch must reach; above 1 never stops.
+    cfg.NARS.EARLY_STOP = CN()
+    cfg.NARS.EARLY_STOP.THRESHOLD = 0.92
+
+    # Evaluating candidates.
+    cfg.NARS.EVALUATION = CN()
+    # A name in fbnet_plugin.nars.EXECUTOR_REGISTRY.
+    cfg.NARS.EVALUATION.EXECUTOR = "LocalPoolExecutor"
+    # Candidates at a time, and CPU threads of each; 0 workers: one per GPU, or per CPU core.
+    cfg.NARS.EVALUATION.WORKERS = 0
+    cfg.NARS.EVALUATION.THREADS = 1
+    # CPUs, GPUs (fractions share one) and GiB of memory that a candidate takes.
+    cfg.NARS.EVALUATION.CPUS = 1.0
+    cfg.NARS.EVALUATION.GPUS = 0.0
+    cfg.NARS.EVALUATION.MEMORY_GB = 0.0
+    # Address of a Ray cluster; "" starts Ray on this machine.
+    cfg.NARS.EVALUATION.RAY_ADDRESS = ""
+    # Seconds after which a candidate has failed; 0 is no limit.
+    cfg.NARS.EVALUATION.TIMEOUT_S = 0.0
+    # Times that a candidate is begun again whose worker was killed.
+    cfg.NARS.EVALUATION.RETRIES = 2
+    # Failures in a row that end the search.
+    cfg.NARS.EVALUATION.MAX_FAILURES = 10
+
+    # Evolutionary search (section 3.4).
+    cfg.NARS.EVOLUTION = CN()
+    # One search per entry (section 4.2: FBNetV3-B, C, D, E), written as CONSTRAINTS.
+    cfg.NARS.EVOLUTION.TARGETS = ["macs <= 450M", "macs <= 550M", "macs <= 650M", "macs <= 750M"]
+    # First generation: best measured candidates, p, and random ones, q; children of each; kept, K (facts that the
+    # paper's text leaves to its appendix; defaults here).
+    cfg.NARS.EVOLUTION.PARENTS = 50
+    cfg.NARS.EVOLUTION.RANDOM = 50
+    cfg.NARS.EVOLUTION.CHILDREN = 12
+    cfg.NARS.EVOLUTION.TOP = 40
+    # The gain of the best score at which it stops (Algorithm 1).
+    cfg.NARS.EVOLUTION.EPSILON = 1e-6
+
+    # Final trainings of what the evolution found, on all of DATASETS.TRAIN, evaluated on DATASETS.TEST.
+    cfg.NARS.WINNERS = CN()
+    # Per target; with TRAIN False their files are written and nothing is trained.
+    cfg.NARS.WINNERS.COUNT = 1
+    cfg.NARS.WINNERS.TRAIN = True
+    # Trainings of each, with seeds of their own.
+    cfg.NARS.WINNERS.SEEDS = 1
+    # Schedule (sections 4.1 and 4.2); 0 keeps SOLVER's.
+    cfg.NARS.WINNERS.EPOCHS = 400
+    cfg.NARS.WINNERS.WARMUP_EPOCHS = 5.0
+    cfg.NARS.WINNERS.EPOCH_DECAY = 0.9875

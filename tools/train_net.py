@@ -22,12 +22,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, List, Optional
 
-from detectron2.evaluation import verify_results
-from detectron2.utils import comm
-
-from fbnet_plugin.checkpoint import FBNetCheckpointer
 from fbnet_plugin.engine import (
     argument_parser,
+    evaluate,
     exit_codes,
     launch,
     num_gpus,
@@ -42,22 +39,10 @@ def run(args: argparse.Namespace) -> Any:
     with exit_codes():
         cfg = setup(args)
         if args.eval_only:
-            return evaluate(cfg, args.resume)
+            return evaluate(cfg, resume=args.resume)
         trainer = trainer_class(cfg)(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
-
-
-def evaluate(cfg: Any, resume: bool) -> Any:
-    """Evaluates ``MODEL.WEIGHTS``, or with ``resume`` the newest checkpoint of the run in ``OUTPUT_DIR``."""
-    trainer = trainer_class(cfg)
-    model = trainer.build_model(cfg)
-    checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    results = trainer.test(cfg, model)
-    if comm.is_main_process():
-        verify_results(cfg, results)
-    return results
 
 
 def main(argv: Optional[List[str]] = None) -> None:

@@ -55,6 +55,10 @@ def plain(value: Any, where: str) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if isinstance(value, Mapping):
+        if hasattr(value, "_metadata"):  # of a module; as a plain dict it would lose the versions of its modules
+            for key, item in value.items():
+                plain(item, f"{where}[{key!r}]")
+            return value
         return {key: plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         items = [plain(item, f"{where}[{number}]") for number, item in enumerate(value)]
@@ -79,6 +83,19 @@ def check_finite(model: nn.Module) -> None:
             raise FloatingPointError(f"buffer {name} has a NaN; the checkpoint was not written")
 
 
+def write_weights(model: nn.Module, path: str) -> None:
+    """Writes the weights of a model, and nothing else, to a file that ``MODEL.WEIGHTS`` can name.
+
+    Raises:
+        FloatingPointError: the model has diverged; nothing is written.
+        CheckpointError: some state is not plain data; nothing is written.
+    """
+    check_finite(model)
+    content = plain({"model": model.state_dict()}, "checkpoint")
+    with atomic_write(path) as file:
+        torch.save(content, file)
+
+
 class SafeFiles(Checkpointer):
     """The reading and writing of fvcore's ``Checkpointer``, made safe against crashes, damage and foreign code.
 
@@ -100,10 +117,8 @@ class SafeFiles(Checkpointer):
         if os.path.basename(basename) != basename:
             raise ValueError(f"checkpoint name {name!r}: expected a file name without a folder")
         check_finite(self.model)
-        weights = self.model.state_dict()
-        plain(weights, "model")  # a check: as a plain dict it would lose the versions of its modules
         state = {key: item.state_dict() for key, item in self.checkpointables.items()}
-        content = {"model": weights, **plain({**state, **kwargs}, "checkpoint")}
+        content = plain({"model": self.model.state_dict(), **state, **kwargs}, "checkpoint")
         path = os.path.join(self.save_dir, basename)
         self.logger.info(f"Saving checkpoint to {path}")
         os.makedirs(self.save_dir, exist_ok=True)

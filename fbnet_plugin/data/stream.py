@@ -87,6 +87,11 @@ class TrainLoader:
         self._seed, self._batches = int(seed), 0
         self._mapped: Optional[Iterator[List[Any]]] = None
 
+    @property
+    def dataset(self) -> Sequence[Dict[str, Any]]:
+        """What the batches are taken from."""
+        return self._dataset
+
     def __iter__(self) -> "TrainLoader":
         return self
 

@@ -7,6 +7,7 @@ from typing import List
 from detectron2.config import CfgNode
 
 from fbnet_plugin.arch.space_scaling import small_map_warning
+from fbnet_plugin.engine.lr_schedule import counts_epochs
 from fbnet_plugin.latency.layerwise import layerwise
 from fbnet_plugin.modeling import space_from_config
 from fbnet_plugin.modeling.arch import SUPERNET
@@ -43,6 +44,13 @@ def check_search(cfg: CfgNode) -> List[str]:
     if cfg.MODEL.META_ARCHITECTURE != SUPERNET:
         raise SearchError(
             f"TRAINER DNASTrainer trains a Supernet, not MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}"
+        )
+    if cfg.MODEL_EMA.ENABLED:
+        raise SearchError("MODEL_EMA.ENABLED: a search keeps no average of the supernet's weights; expected False")
+    if counts_epochs(cfg):
+        raise SearchError(
+            "a search has its own epochs in DNAS.EPOCHS; SOLVER.EPOCHS, SOLVER.WARMUP_EPOCHS, SOLVER.STEP_EPOCHS, "
+            "SOLVER.STOP_EPOCH and TEST.EVAL_EPOCHS are for other trainers"
         )
     for key, value, known in (
         ("MODEL.SUPERNET.NOISE", cfg.MODEL.SUPERNET.NOISE, NOISES),

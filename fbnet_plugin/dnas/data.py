@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from fbnet_plugin.data import is_classification, training_dicts
+from fbnet_plugin.data.subset import some_classes, split
 
 from .errors import SearchError
 from .schedule import THETA, WEIGHTS
@@ -41,7 +41,8 @@ def search_data(cfg: CfgNode) -> SearchData:
     The split and the classes depend on ``DNAS.SPLIT_SEED`` and the data alone.
 
     Raises:
-        SearchError: a share that leaves one half empty, or a number of classes that there is not.
+        SearchError: a share that leaves one half empty.
+        DatasetError: a number of classes that there is not.
     """
     classification = is_classification(cfg.DATASETS.TRAIN)
     dicts = training_dicts(cfg)
@@ -49,31 +50,13 @@ def search_data(cfg: CfgNode) -> SearchData:
     if cfg.DNAS.CLASSES:
         if not classification:
             raise SearchError("DNAS.CLASSES is for classification; a detector's images have several classes each")
-        classes, dicts = some_classes(dicts, cfg.DNAS.CLASSES, cfg.DNAS.SPLIT_SEED)
+        classes, dicts = some_classes(dicts, cfg.DNAS.CLASSES, cfg.DNAS.SPLIT_SEED, "DNAS.CLASSES")
         _logger.info(f"Searching on {len(classes)} classes, {len(dicts)} images: {', '.join(map(str, classes))}")
-    weights, theta = split(dicts, cfg.DNAS.WEIGHT_SHARE, cfg.DNAS.SPLIT_SEED)
+    weights, theta = share_split(dicts, cfg.DNAS.WEIGHT_SHARE, cfg.DNAS.SPLIT_SEED)
     return SearchData(weights, theta, classes)
 
 
-def some_classes(dicts: Dicts, count: int, seed: int) -> "tuple[list[int], Dicts]":
-    """Images of ``count`` random classes, their labels renumbered from 0.
-
-    Returns:
-        the classes' old labels in the order of the new ones, and copies of the dicts.
-
-    Raises:
-        SearchError: there are fewer classes.
-    """
-    labels = sorted({int(one["label"]) for one in dicts})
-    if not 1 < count <= len(labels):
-        raise SearchError(f"DNAS.CLASSES is {count}, expected 2 to {len(labels)} (the training set's), or 0 for all")
-    chosen = np.sort(np.random.default_rng(seed).choice(labels, count, replace=False)).tolist()
-    renumbered = {label: number for number, label in enumerate(chosen)}
-    kept = [{**one, "label": renumbered[int(one["label"])]} for one in dicts if int(one["label"]) in renumbered]
-    return chosen, kept
-
-
-def split(dicts: Dicts, share: float, seed: int) -> "tuple[Dicts, Dicts]":
+def share_split(dicts: Dicts, share: float, seed: int) -> "tuple[Dicts, Dicts]":
     """A random ``share`` of the dicts, and the others.
 
     Raises:
@@ -82,5 +65,4 @@ def split(dicts: Dicts, share: float, seed: int) -> "tuple[Dicts, Dicts]":
     first = round(share * len(dicts))
     if not 0 < first < len(dicts):
         raise SearchError(f"DNAS.WEIGHT_SHARE is {share}, which leaves no images of {len(dicts)} for weights or theta")
-    order = np.random.default_rng(seed).permutation(len(dicts))
-    return [dicts[i] for i in sorted(order[:first])], [dicts[i] for i in sorted(order[first:])]
+    return split(dicts, first, seed)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import weakref
 from typing import Any, Dict, List
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine import HookBase
 from detectron2.engine.hooks import LRScheduler
 from detectron2.modeling import build_model
 from torch import nn
@@ -18,6 +17,7 @@ from fbnet_plugin.checkpoint import CheckpointError, read_checkpoint
 from fbnet_plugin.checkpoint.resume import newest_readable
 from fbnet_plugin.data import build_train_loader
 from fbnet_plugin.engine import TRAINER_REGISTRY, FBNetTrainer
+from fbnet_plugin.engine.identity import changes, config_lines
 from fbnet_plugin.engine.random_state import mix
 from fbnet_plugin.engine.trainer import use_amp
 from fbnet_plugin.layers.cpu_memory import keep_freed_memory
@@ -95,7 +95,7 @@ class DNASTrainer(FBNetTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: Supernet) -> torch.optim.Optimizer:
         """The weights' optimizer: ``SOLVER`` on the inner model."""
-        return DefaultTrainer.build_optimizer(cfg, model.inner)
+        return super().build_optimizer(cfg, model.inner)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -116,7 +116,7 @@ class DNASTrainer(FBNetTrainer):
         """``SOLVER``'s learning rate schedule over the weight steps."""
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.SOLVER.MAX_ITER = self.schedule.total_weight_steps
+        cfg.SOLVER.MAX_ITER, cfg.SOLVER.EPOCHS = self.schedule.total_weight_steps, cfg.DNAS.EPOCHS
         return super().build_lr_scheduler(cfg, optimizer)
 
     def distributed(self, model: nn.Module) -> nn.Module:
@@ -174,21 +174,10 @@ def search_identity(cfg: CfgNode, table_digest: str) -> Dict[str, Any]:
     """What must not change when a search is resumed: config, space, latency table."""
     space = space_from_config(cfg)
     return {
-        "config": [
-            f"{key}: {value!r}" for key, value in flat(cfg) if key not in _FREE and not key.startswith(_FREE_SECTIONS)
-        ],
+        "config": config_lines(cfg, _FREE, _FREE_SECTIONS),
         "space": [repr(variable) for variable in space.variables] + [repr(space.template)],
         "latency_table": table_digest,
     }
-
-
-def flat(cfg: CfgNode, prefix: str = "") -> "List[tuple[str, Any]]":
-    """Key and value of every leaf, sorted by key."""
-    leaves: List[Any] = []
-    for key in sorted(cfg):
-        name = f"{prefix}{key}"
-        leaves += flat(cfg[key], f"{name}.") if isinstance(cfg[key], CfgNode) else [(name, cfg[key])]
-    return leaves
 
 
 def refuse_changes(before: Any, now: Dict[str, Any], folder: str) -> None:
@@ -198,12 +187,7 @@ def refuse_changes(before: Any, now: Dict[str, Any], folder: str) -> None:
     """
     if before is None:
         raise CheckpointError(f"{folder}: the checkpoint is not of a search; name another OUTPUT_DIR")
-    lines: List[str] = []
-    for key, kind in (("config", "the config"), ("space", "the search space")):
-        changed = [line for line in difflib.ndiff(list(before[key]), list(now[key])) if line[0] in "+-"]
-        lines += [f"{kind} has changed (- in the checkpoint, + now):", *changed] if changed else []
-    if before["latency_table"] != now["latency_table"]:
-        lines.append(f"the latency table has changed: {before['latency_table'][:12]} -> {now['latency_table'][:12]}")
+    lines = changes(before, now, {"config": "the config", "space": "the search space"})
     if lines:
         raise CheckpointError(
             "\n  ".join([f"{folder}: a search is resumed as it began, or begun anew in another OUTPUT_DIR:", *lines])

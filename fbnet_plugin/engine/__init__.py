@@ -2,6 +2,7 @@
 
 from .config_file import find_config, load_config
 from .errors import ConfigError
+from .evaluate import evaluate
 from .launch import launch
 from .registry import TRAINER_REGISTRY, trainer_class
 from .setup import argument_parser, exit_codes, num_gpus, prepare, setup
@@ -11,5 +12,5 @@ from .validate import validate
 
 __all__ = [
     "ConfigError", "FBNetTrainer", "TRAINER_REGISTRY", "TrainingStopped", "argument_parser", "exit_codes",
-    "find_config", "launch", "load_config", "num_gpus", "prepare", "setup", "trainer_class", "validate",
+    "evaluate", "find_config", "launch", "load_config", "num_gpus", "prepare", "setup", "trainer_class", "validate",
 ]  # fmt: skip

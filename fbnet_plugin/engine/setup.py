@@ -84,10 +84,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 @contextlib.contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(words: int = 0) -> Iterator[None]:
     """Turns what ends a run into a message and an exit code.
 
     2 for bad input, 1 for a run that diverged, 128 plus the signal for one that was stopped. Other exceptions pass.
+
+    Args:
+        words: of the command line that stand before its options, such as the name of a subcommand.
     """
     try:
         yield
@@ -96,8 +99,9 @@ def exit_codes() -> Iterator[None]:
     except FloatingPointError as error:
         _leave(f"error: {error}", EXIT_FAILED)
     except TrainingStopped as stop:
-        saved = f"after iteration {stop.iteration}; continue with\n  {resume_command(sys.argv)}"
-        when = saved if stop.checkpoint else "where there was nothing complete to save"
+        saved = stop.saved or (f"after iteration {stop.iteration}" if stop.checkpoint else "")
+        command = f"{saved}; continue with\n  {resume_command(sys.argv, words)}"
+        when = command if saved else "where there was nothing complete to save"
         _leave(f"stopped by {stop} {when}", 128 + stop.signum)
 
 
@@ -109,10 +113,10 @@ def _own_words(error: Exception) -> str:
     return text.rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
-def resume_command(argv: List[str]) -> str:
-    """The same command with ``--resume``."""
+def resume_command(argv: List[str], words: int = 0) -> str:
+    """The same command with ``--resume``, behind the first ``words`` of its arguments."""
     flag = [] if "--resume" in argv else ["--resume"]
-    return shlex.join([Path(sys.executable).name, argv[0], *flag, *argv[1:]])
+    return shlex.join([Path(sys.executable).name, *argv[: 1 + words], *flag, *argv[1 + words :]])
 
 
 def _leave(message: str, code: int) -> Any:

@@ -21,6 +21,7 @@ class TrainingStopped(KeyboardInterrupt):
         between_iterations: whether it stopped where the state of the run is complete.
         iteration: the last one that was completed, None before the first.
         checkpoint: path of the state after that iteration, "" where none was written.
+        saved: what was completed and where it is, for runs that do not count iterations; "" otherwise.
     """
 
     def __init__(self, signum: int, between_iterations: bool = True):
@@ -28,6 +29,7 @@ class TrainingStopped(KeyboardInterrupt):
         self.between_iterations = between_iterations
         self.iteration: Optional[int] = None
         self.checkpoint = ""
+        self.saved = ""
         super().__init__(signal.Signals(signum).name)
 
 

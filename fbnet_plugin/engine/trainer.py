@@ -19,7 +19,11 @@ from fbnet_plugin.checkpoint import CheckpointError, FBNetCheckpointer
 from fbnet_plugin.data import DatasetError, build_test_loader, build_train_loader
 from fbnet_plugin.evaluation import build_evaluator
 
+from .ema import MODEL_EMA, ModelAverage, average_hooks, check_average, evaluate_average
+from .errors import ConfigError
 from .loader_state import loader_states, resume_loaders, stop_workers
+from .lr_schedule import build_lr_scheduler, check_schedule, counts_epochs, lengths
+from .optimizer import build_optimizer, check_optimizer
 from .random_state import resumed_seed, seed_iteration
 from .registry import TRAINER_REGISTRY
 from .step import Guarded, GuardedAMPTrainer, GuardedTrainer
@@ -47,6 +51,9 @@ class FBNetTrainer(DefaultTrainer):
     after the iteration, with a checkpoint of it.
 
     Attributes:
+        cfg: the config, with all lengths in iterations.
+        max_iter: iterations to run; fewer than ``cfg.SOLVER.MAX_ITER`` where ``SOLVER.STOP_EPOCH`` says so.
+        average: of the weights, None without ``MODEL_EMA.ENABLED``.
         seed: of all that is random in the run, the same in all processes and after resuming.
     """
 
@@ -56,35 +63,61 @@ class FBNetTrainer(DefaultTrainer):
             cfg: complete and frozen.
 
         Raises:
+            ConfigError: an optimizer, a schedule or a length that cannot be used.
             DatasetError: ``DATASETS.TRAIN`` mixes tasks, or files are missing.
         """
         # DefaultTrainer's own __init__ cannot wrap a model that is on CPUs for several processes.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        self.cfg, self.start_iter, self.max_iter = cfg, 0, cfg.SOLVER.MAX_ITER
         self.seed = cfg.SEED if cfg.SEED >= 0 else int(comm.shared_random_seed())
         self._signals = StopSignals()
         with self._signals:  # a loader that is not this project's may start its workers here
+            self._loader = self.build_train_loader(cfg) if counts_epochs(cfg) else None
+            cfg, self.max_iter = lengths(cfg, self._loader)
+            self.cfg, self.start_iter = cfg, 0
             model = self.build_model(cfg)
+            self.average = ModelAverage.from_config(cfg, model) if cfg.MODEL_EMA.ENABLED else None
             optimizer = self.build_optimizer(cfg, model)
             self.scheduler = self.build_lr_scheduler(cfg, optimizer)
             model = self.distributed(model)
             self._trainer = self.build_step(cfg, model, optimizer)
             self._trainer.signals = self._signals
-            self.checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+            average = {MODEL_EMA: self.average} if self.average else {}
+            self.checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), **average)
             self.register_hooks(self.build_hooks())
-        if cfg.MODEL_EMA.ENABLED:
-            _logger.warning("MODEL_EMA.ENABLED: this version keeps no average of the weights; training without it")
 
     def build_step(self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> Guarded:
         """What does one iteration, and holds the data that it takes."""
         step = GuardedAMPTrainer if use_amp(cfg) else GuardedTrainer
-        return step(model, self.build_train_loader(cfg), optimizer)
+        loader, self._loader = self._loader, None
+        return step(model, self.build_train_loader(cfg) if loader is None else loader, optimizer)
 
     @classmethod
     def check(cls, cfg: CfgNode) -> List[str]:
-        """What this trainer needs beyond what ``validate`` checks: raises, or gives warnings of one line each."""
+        """What this trainer needs beyond what ``validate`` checks.
+
+        Returns:
+            warnings of one line each.
+
+        Raises:
+            ConfigError: a value of the recipe that is not accepted.
+        """
+        check_optimizer(cfg)
+        check_schedule(cfg)
+        check_average(cfg)
+        if cfg.MODEL.CLASSIFIER.MIXUP < 0:
+            raise ConfigError(f"MODEL.CLASSIFIER.MIXUP is {cfg.MODEL.CLASSIFIER.MIXUP}, expected 0 or more")
         return []
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """See ``optimizer.build_optimizer``."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """See ``lr_schedule.build_lr_scheduler``."""
+        return build_lr_scheduler(cfg, optimizer)
 
     def distributed(self, model: nn.Module) -> nn.Module:
         """The model itself in one process, else wrapped so that gradients are averaged over all of them."""
@@ -107,13 +140,26 @@ class FBNetTrainer(DefaultTrainer):
         return loaders
 
     def build_hooks(self) -> List[HookBase]:
-        """Detectron2's hooks, with the one that ends a stopped run before the one that evaluates."""
+        """Detectron2's hooks, with the one that ends a stopped run before the one that evaluates, and with an average
+        those that keep it before all that look at the weights."""
         hooks = [hook for hook in super().build_hooks() if hook is not None]
+        if self.average:
+            hooks = average_hooks(self.average, self.checkpointer.model, self.cfg.OUTPUT_DIR) + [
+                EvalHook(self.cfg.TEST.EVAL_PERIOD, self.evaluate) if isinstance(hook, EvalHook) else hook
+                for hook in hooks
+            ]
         step, signals = weakref.proxy(self._trainer), self._signals
         asked = (lambda: step.asked_to_stop) if together() else (lambda: signals.received)
         self._stop = StopHook(signals, asked, together())
         place = next((i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook)), len(hooks))
         return [*hooks[:place], self._stop, *hooks[place:]]
+
+    def evaluate(self) -> Any:
+        """Results of the model and of its average, on ``DATASETS.TEST``."""
+        results = self.test(self.cfg, self.model)
+        with self.average.on(next(self.model.parameters()).device) as module:
+            self._last_eval_results = evaluate_average(self, self.cfg, module, results)
+        return self._last_eval_results
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continues the run in ``OUTPUT_DIR`` where there is one, else begins one with ``MODEL.WEIGHTS``.

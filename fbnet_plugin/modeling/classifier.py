@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import nn
 from ..arch.blocks import BlockSpec
 from ..layers import Norm, build_blocks
 from .arch import arch_from_config, norm_from_config
+from .mixup import Mixup
 
 
 class ClassifierHead(nn.Module):
@@ -56,8 +57,12 @@ class ImageClassifier(nn.Module):
         backbone: gives the feature map; its last feature is used.
         head: from that map to logits.
         label_smoothing: of the cross entropy, in [0, 1).
+        mixup: alpha of ``Mixup.draw`` in training; 0 mixes nothing.
         pixel_mean, pixel_std: per channel, in the order of ``input_format``.
         input_format: channel order of the images, "RGB" or "BGR".
+
+    Raises:
+        ValueError: a negative ``mixup``.
     """
 
     @configurable
@@ -67,15 +72,19 @@ class ImageClassifier(nn.Module):
         backbone: Backbone,
         head: nn.Module,
         label_smoothing: float = 0.0,
+        mixup: float = 0.0,
         pixel_mean: Tuple[float, ...],
         pixel_std: Tuple[float, ...],
         input_format: str = "RGB",
     ):
         super().__init__()
+        if mixup < 0:
+            raise ValueError(f"MODEL.CLASSIFIER.MIXUP is {mixup}, expected 0 or more")
         self.backbone = backbone
         self.head = head
         self.feature = list(backbone.output_shape())[-1]
         self.label_smoothing = label_smoothing
+        self.mixup = mixup
         self.input_format = input_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), False)
@@ -88,6 +97,7 @@ class ImageClassifier(nn.Module):
             "backbone": backbone,
             "head": head_from_config(cfg, channels),
             "label_smoothing": cfg.MODEL.CLASSIFIER.LABEL_SMOOTHING,
+            "mixup": cfg.MODEL.CLASSIFIER.MIXUP,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "input_format": cfg.INPUT.FORMAT,
@@ -110,22 +120,27 @@ class ImageClassifier(nn.Module):
         Raises:
             ValueError: a label that the classifier has no output for.
         """
-        logits = self.logits(batched_inputs)
         if not self.training:
-            return [{"scores": scores} for scores in F.softmax(logits.float(), dim=1)]
+            return [{"scores": scores} for scores in F.softmax(self.logits(batched_inputs).float(), dim=1)]
+        mixup = Mixup.draw(self.mixup, len(batched_inputs)) if self.mixup else None
+        logits = self.logits(batched_inputs, mixup)
         labels = [int(one["label"]) for one in batched_inputs]
         if not 0 <= min(labels) <= max(labels) < logits.shape[1]:
             raise ValueError(
                 f"labels from {min(labels)} to {max(labels)} do not fit a classifier with {logits.shape[1]} outputs; "
                 "set MODEL.CLASSIFIER.NUM_CLASSES to the dataset's number of classes"
             )
-        target = torch.tensor(labels, device=logits.device)
+        target = torch.tensor(labels, device=logits.device)  # (N,)
+        if mixup is not None:
+            target = mixup.targets(target, logits.shape[1])  # (N, num_classes)
         return {"loss_cls": F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)}
 
-    def logits(self, batched_inputs: List[Dict]) -> torch.Tensor:
-        """Logits of shape (N, num_classes) for the images of ``batched_inputs``."""
-        images = self.preprocess_image(batched_inputs)
-        return self.head(self.backbone(images.tensor)[self.feature])
+    def logits(self, batched_inputs: List[Dict], mixup: Optional[Mixup] = None) -> torch.Tensor:
+        """Logits of shape (N, num_classes) for the images of ``batched_inputs``, or for their mixtures."""
+        images = self.preprocess_image(batched_inputs).tensor
+        if mixup is not None:
+            images = mixup.images(images)
+        return self.head(self.backbone(images)[self.feature])
 
     def preprocess_image(self, batched_inputs: List[Dict]) -> ImageList:
         """Normalized images, padded to one size where they differ."""

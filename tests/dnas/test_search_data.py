@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from tiny_search import search_cfg
 
-from fbnet_plugin.dnas.data import search_data, some_classes, split
+from fbnet_plugin.data import DatasetError
+from fbnet_plugin.data.subset import some_classes
+from fbnet_plugin.dnas.data import search_data, share_split
 from fbnet_plugin.dnas.errors import SearchError
 
 
@@ -32,18 +34,18 @@ def test_depends_on_the_split_seed_alone(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.001])
 def test_both_halves_must_have_images(share):
     with pytest.raises(SearchError, match="DNAS.WEIGHT_SHARE is"):
-        split(dicts(100), share, 0)
+        share_split(dicts(100), share, 0)
 
 
 def test_some_classes():
-    classes, kept = some_classes(dicts(70), 3, 0)
+    classes, kept = some_classes(dicts(70), 3, 0, "KEY")
     assert len(classes) == 3 and classes == sorted(classes)
     assert len(kept) == 30
     assert {(classes[one["label"]], one["image_id"] % 7) for one in kept} == {(c, c) for c in classes}
-    assert classes != some_classes(dicts(70), 3, 1)[0] or classes != some_classes(dicts(70), 3, 2)[0]
+    assert classes != some_classes(dicts(70), 3, 1, "KEY")[0] or classes != some_classes(dicts(70), 3, 2, "KEY")[0]
 
 
 @pytest.mark.parametrize("count", [1, 8])
 def test_more_classes_than_there_are(count):
-    with pytest.raises(SearchError, match="expected 2 to 7"):
-        some_classes(dicts(70), count, 0)
+    with pytest.raises(DatasetError, match="DNAS.CLASSES is ., expected 2 to 7"):
+        some_classes(dicts(70), count, 0, "DNAS.CLASSES")

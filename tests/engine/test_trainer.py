@@ -258,11 +258,6 @@ def test_mixed_precision_on_a_cpu_falls_back_and_says_so(tmp_path, caplog):
     assert [r.message for r in caplog.records if "SOLVER.AMP.ENABLED needs a CUDA device, not cpu" in r.message]
 
 
-def test_average_that_is_not_kept_is_not_silent(tmp_path, caplog):
-    FBNetTrainer(tiny_cfg(tmp_path, "MODEL_EMA.ENABLED", True))
-    assert [r.levelno for r in caplog.records if "MODEL_EMA.ENABLED" in r.message] == [logging.WARNING]
-
-
 def test_a_new_run_in_a_used_folder_and_a_finished_run(tmp_path, caplog):
     cfg = tiny_cfg(tmp_path, "SOLVER.MAX_ITER", 2)
     train(cfg)

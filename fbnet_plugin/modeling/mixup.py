@@ -1,0 +1,41 @@
+"""Mixup of a batch of images and their labels (arXiv:1710.09412)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """How a batch is mixed: each image with one other, or itself, by the same share.
+
+    Attributes:
+        share: of an image itself in its mixture, lambda in the paper.
+        partners: (N,) indices of the other images, a permutation.
+    """
+
+    share: float
+    partners: torch.Tensor
+
+    @classmethod
+    def draw(cls, alpha: float, size: int) -> Mixup:
+        """A random mixture, from PyTorch's global generator on the CPU whatever the device.
+
+        Args:
+            alpha: lambda is drawn from Beta(alpha, alpha), once for the whole batch.
+            size: of the batch, N.
+        """
+        share = torch.distributions.Beta(alpha, alpha).sample().item()
+        return cls(share, torch.randperm(size))
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> share * images + (1 - share) * partners' images, of the same shape."""
+        return torch.lerp(images[self.partners.to(images.device)], images, self.share)
+
+    def targets(self, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+        """Labels (N,) -> probabilities (N, num_classes): the share of an image's class, the rest of its partner's."""
+        classes = F.one_hot(labels, num_classes).to(torch.float32)
+        return torch.lerp(classes[self.partners.to(labels.device)], classes, self.share)
