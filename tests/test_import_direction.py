@@ -26,7 +26,7 @@ ALLOWED = {
     "checkpoint": ["arch", "atomic_file"],
     "engine": ["arch", "modeling", "latency", "data", "evaluation", "checkpoint", "config"],
     "dnas": ["arch", "layers", "modeling", "latency", "data", "checkpoint", "engine", "atomic_file"],
-    "nars": ["arch", "latency", "engine"],
+    "nars": ["arch", "latency", "engine", "data", "checkpoint", "modeling", "atomic_file", "config"],
     "config": [],
     "version": [],
 }

@@ -39,10 +39,12 @@ class Variable:
     Attributes:
         name: as referred to by ``$name``.
         choices: the values it may take, in file order.
+        ordered: the choices are increasing numbers of a range, near ones alike, and no mere categories.
     """
 
     name: str
     choices: tuple[Any, ...]
+    ordered: bool = False
 
 
 class Row(NamedTuple):
@@ -144,11 +146,12 @@ class SearchSpace:
             if not values:
                 raise value_error(f"{self.name}.{name}", wanted, "at least one of its values")
             kept[name] = tuple(value for value in kept[name] if value in values)
-        return SearchSpace(self.name, [Variable(name, choices) for name, choices in kept.items()], self.template)
+        variables = [dataclasses.replace(variable, choices=kept[variable.name]) for variable in self.variables]
+        return SearchSpace(self.name, variables, self.template)
 
     def to_dict(self) -> dict[str, Any]:
         """The data of the space's file, every variable with its list of choices; shares them with the space."""
-        variables = {variable.name: {"choices": list(variable.choices)} for variable in self.variables}
+        variables = {variable.name: _variable_to_dict(variable) for variable in self.variables}
         return {"name": self.name, "variables": variables, "architecture": self.template}
 
     def rows(self) -> list[Row]:
@@ -171,6 +174,10 @@ class SearchSpace:
         """The variables that some keys of the template name, such as "resolution" or "head"."""
         names = set().union(*(_variable_names(self._rest.get(key)) for key in keys))
         return tuple(name for name in self._choices if name in names)
+
+    def frame_variables(self) -> tuple[str, ...]:
+        """The variables that ``frame`` depends on."""
+        return self._rest_names
 
     def frame(self, chosen: Mapping[str, int]) -> ArchSpec:
         """What surrounds the stages: a network with its resolution and head, in which one skip stands for the stages.
@@ -304,22 +311,43 @@ def space_from_dict(data: Any) -> SearchSpace:
     for key in ("variables", "architecture"):
         if not isinstance(data.get(key), dict):
             raise value_error(key, data.get(key), "a mapping")
-    variables = [_read_variable(key, value) for key, value in data["variables"].items()]
+    variables = [read_variable(key, value) for key, value in data["variables"].items()]
     return SearchSpace(data["name"], variables, data["architecture"]).validate()
 
 
-def _read_variable(name: Any, data: Any) -> Variable:
+def _variable_to_dict(variable: Variable) -> dict[str, Any]:
+    data: dict[str, Any] = {"choices": list(variable.choices)}
+    return {**data, "ordered": True} if variable.ordered else data
+
+
+def read_variable(name: Any, data: Any) -> Variable:
+    """A variable from the plain data of a file.
+
+    Raises:
+        ArchError: neither choices nor an inclusive range of integers.
+    """
     where = f"variables.{short_key(name)}"
     if not isinstance(name, str) or not name.isidentifier():
         raise ArchError("a bad name, expected letters, digits and underscores", where)
-    if isinstance(data, dict) and set(data) == {"choices"} and isinstance(data["choices"], list):
-        choices = data["choices"]
-        if not 1 <= len(choices) <= MAX_CHOICES:
-            raise ArchError(f"{len(choices)} choices, expected 1 to {MAX_CHOICES}", where)
-        return Variable(name, tuple(choices))
+    if isinstance(data, dict) and {"choices"} <= set(data) <= {"choices", "ordered"}:
+        return _read_choices(name, data["choices"], data.get("ordered", False), where)
     if isinstance(data, dict) and {"low", "high"} <= set(data) <= {"low", "high", "step"}:
         low, high, step = data["low"], data["high"], data.get("step", 1)
         whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (low, high, step))
         if whole and step > 0 and low <= high and (high - low) // step < MAX_CHOICES:
-            return Variable(name, tuple(range(low, high + 1, step)))
+            return Variable(name, tuple(range(low, high + 1, step)), ordered=True)
     raise value_error(where, data, f"{{choices: [...]}} or {{low: INT, high: INT, step: INT}}, at most {MAX_CHOICES}")
+
+
+def _read_choices(name: str, choices: Any, ordered: Any, where: str) -> Variable:
+    if not isinstance(choices, list):
+        raise value_error(f"{where}.choices", choices, "a list")
+    if not 1 <= len(choices) <= MAX_CHOICES:
+        raise ArchError(f"{len(choices)} choices, expected 1 to {MAX_CHOICES}", where)
+    if not isinstance(ordered, bool):
+        raise value_error(f"{where}.ordered", ordered, "true or false")
+    if ordered:
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in choices)
+        if not numbers or not all(low < high for low, high in zip(choices, choices[1:])):
+            raise value_error(f"{where}.choices", choices, "increasing numbers, as ordered is true")
+    return Variable(name, tuple(choices), ordered)

@@ -12,7 +12,7 @@ import numpy as np
 from ..atomic_file import atomic_write
 from .errors import ArchError, short_repr, value_error
 from .plain_yaml import parse_yaml
-from .space import MAX_CHOICES, SearchSpace
+from .space import MAX_CHOICES, SearchSpace, Variable, read_variable
 from .yaml_file import flow
 
 
@@ -32,16 +32,15 @@ def dump_space(space: SearchSpace, header: str = "") -> str:
             raise value_error("variable", variable.name, "a name of letters, digits and underscores")
         if len(variable.choices) > MAX_CHOICES:
             raise ArchError(f"{len(variable.choices)} choices, expected 1 to {MAX_CHOICES}", variable.name)
-    choices = {variable.name: _plain(variable.choices) for variable in space.variables}
+    variables = {variable.name: _variable_data(variable) for variable in space.variables}
     template = _plain(space.template)
     lines = ["# " + "".join(char if char.isprintable() else " " for char in line) for line in header.splitlines()]
     lines = [line.rstrip() for line in lines]
     lines.append(f"name: {flow(space.name)}")
-    lines += ["variables:", *_variable_lines(choices)] if choices else ["variables: {}"]
+    lines += ["variables:", *_variable_lines(variables)] if variables else ["variables: {}"]
     lines += ["architecture:", *_mapping_lines(template, "  ")]
     text = "\n".join(lines) + "\n"
 
-    variables = {name: {"choices": values} for name, values in choices.items()}
     if parse_yaml(text) != {"name": space.name, "variables": variables, "architecture": template}:
         raise ArchError("holds values that a file does not give back, such as NaN", space.name)
     return text
@@ -79,16 +78,33 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _variable_lines(choices: Mapping[str, list[Any]]) -> list[str]:
+def _variable_data(variable: Variable) -> dict[str, Any]:
+    """A variable as it stands in a file: an inclusive range where its choices are one, else the list of them.
+
+    Raises:
+        ArchError: it is ordered, but its choices are no increasing numbers.
+    """
+    choices = _plain(variable.choices)
+    if not variable.ordered:
+        return {"choices": choices}
+    read_variable(variable.name, {"choices": choices, "ordered": True})
+    step = choices[1] - choices[0] if len(choices) > 1 else 1
+    whole = all(isinstance(value, int) for value in choices)
+    if not whole or choices != list(range(choices[0], choices[-1] + 1, step)):
+        return {"choices": choices, "ordered": True}
+    return {"low": choices[0], "high": choices[-1], **({"step": step} if step != 1 else {})}
+
+
+def _variable_lines(variables: Mapping[str, dict[str, Any]]) -> list[str]:
     """Numbers and words on one line, mappings one per line; the first of equal lists of those bears an anchor."""
-    texts = {name: tuple(flow(value) for value in values) for name, values in choices.items()}
+    texts = {name: tuple(flow(value) for value in data.get("choices", ())) for name, data in variables.items()}
     times = Counter(texts.values())
     anchors: dict[tuple[str, ...], str] = {}
     lines = []
-    for name, values in choices.items():
+    for name, data in variables.items():
         text, key = texts[name], f"  {flow(name)}:"
-        if not any(isinstance(value, (dict, list)) for value in values):
-            lines.append(f"{key} {flow({'choices': values})}")
+        if not any(isinstance(value, (dict, list)) for value in data.get("choices", ())):
+            lines.append(f"{key} {flow(data)}")
         elif text in anchors:
             lines.append(f"{key} *{anchors[text]}")
         else:

@@ -159,7 +159,7 @@ class LatencyTable:
 
         Raises: as ``latency``, for all architectures together.
         """
-        lookup = _Lookup(self)
+        lookup = RowLookup(self)
         totals = np.array([lookup.total(arch, resolution) for arch in archs], dtype=np.float64)
         if lookup.missing:
             lacking = [arch for arch, total in zip(archs, totals) if math.isnan(total)]
@@ -213,7 +213,7 @@ def _resolution_flag(resolution: Resolution | None) -> str:
     return " --resolution " + " ".join(map(str, dict.fromkeys(image_size(resolution))))
 
 
-class _Lookup:
+class RowLookup:
     """Sums over many architectures that share most of their rows.
 
     A row's µs depend on the row and its input shape alone, so each such pair is worked out once. Spaces hand out
@@ -234,16 +234,20 @@ class _Lookup:
         parts = []
         for stage in arch.stages:
             for row in stage.blocks:
-                us, shape = self._by_object.get((id(row), shape)) or self._row(row, shape)
+                us, shape = self.row(row, shape)
                 parts.append(us)
         if arch.head is not None:
             for row in arch.head.blocks:
-                us, shape = self._by_object.get((id(row), shape)) or self._row(row, shape)
+                us, shape = self.row(row, shape)
                 parts.append(us)
-            parts.append(self._classifier(arch.head.num_classes, shape))
+            parts.append(self.classifier(arch.head.num_classes, shape))
         return math.fsum(parts)
 
-    def _row(self, row: BlockSpec, shape: Shape) -> tuple[float, Shape]:
+    def row(self, row: BlockSpec, shape: Shape) -> tuple[float, Shape]:
+        """µs of all copies of a row on an input of ``shape``, and its output; NaN as for ``total``."""
+        return self._by_object.get((id(row), shape)) or self._new_row(row, shape)
+
+    def _new_row(self, row: BlockSpec, shape: Shape) -> tuple[float, Shape]:
         found = self._by_value.get((row, shape))
         if found is None:
             if row.repeat == 1:
@@ -251,7 +255,7 @@ class _Lookup:
             else:
                 copies, parts, after = row.copies(), [], shape
                 for block in copies:
-                    us, after = self._by_object.get((id(block), after)) or self._row(block, after)
+                    us, after = self.row(block, after)
                     parts.append(us)
                 found = math.fsum(parts), after
             self._by_value[row, shape] = found
@@ -259,7 +263,8 @@ class _Lookup:
         self._kept.append(row)
         return found
 
-    def _classifier(self, num_classes: int, shape: Shape) -> float:
+    def classifier(self, num_classes: int, shape: Shape) -> float:
+        """µs of the classifier on an input of ``shape``; NaN as for ``total``."""
         key = (num_classes, shape)
         if key not in self._classifiers:
             self._classifiers[key] = self._entry(classifier_of(num_classes, shape))

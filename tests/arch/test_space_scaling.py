@@ -26,7 +26,7 @@ from fbnet_plugin.arch.space import Variable
 
 SPACES = {name: load_space(name) for name in list_spaces()}
 FBNET = SPACES["fbnet"]
-PLAIN = sorted(set(SPACES) - {"fbnet_v3"})  # widths and resolution are numbers
+PLAIN = sorted(set(SPACES) - {"fbnet_v3", "fbnet_v3_digits"})  # widths and resolution are numbers
 
 # FBNet Table 2, in its order, and Figure 4.
 CANDIDATES = ["k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip"]
