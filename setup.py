@@ -33,11 +33,16 @@ EXTRAS = {
     "demo": ["scikit-learn>=1.2", "scikit-image>=0.20", "opencv-python-headless>=4.6"],
     # latency tables of ONNX Runtime
     "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
+    # candidates of a search on many machines
+    "ray": ["ray>=2.9"],
     "dev": [
         "hypothesis>=6.75",
         "mypy>=1.8",
+        "optuna>=3.0",  # what the evolution is compared with, as pymoo
+        "pymoo>=0.6",
         "pytest>=7.4",
         "pytest-xdist>=3.3",
+        "ray>=2.9",
         "ruff>=0.4",
         "timm>=1.0",  # what the networks are compared with
         "types-PyYAML",
