@@ -15,9 +15,10 @@ except ImportError as error:
         "or with python tools/install_detectron2.py from a checkout of fbnet_plugin"
     ) from error
 
-from . import data as _data  # noqa: F401 - registration only, as the next two
+from . import data as _data  # noqa: F401 - registration only, as the next three
 from . import dnas as _dnas  # noqa: F401
 from . import modeling as _modeling  # noqa: F401
+from . import nars as _nars  # noqa: F401
 from .config import add_fbnet_config
 from .version import __version__
 

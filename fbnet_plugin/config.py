@@ -248,6 +248,17 @@ def _add_nars(cfg: CfgNode) -> None:
     cfg.NARS.BATCH = 48
     cfg.NARS.ROUNDS = 5
 
+    # Choice of a round's candidates from the pool (section 3.3).
+    cfg.NARS.SELECTION = CN()
+    # First round: "random" (section 4.1), "strata", random in each part of the range of the constraint, or "maximin",
+    # as different from each other as can be.
+    cfg.NARS.SELECTION.FIRST_ROUND = "random"
+    # Later rounds take the best predicted of each of so many equal parts of the range of the constraint. 0: as many
+    # as candidates; 1: the best of all, where one target alone counts.
+    cfg.NARS.SELECTION.BINS = 0
+    # Standard deviations of the prediction that are added to it: above 0 explores.
+    cfg.NARS.SELECTION.KAPPA = 0.0
+
     # Accuracy predictor (section 3.1). "default" is an ensemble, "plain" the form of Figure 3.
     cfg.NARS.PREDICTOR = CN()
     cfg.NARS.PREDICTOR.FORM = "default"
@@ -288,8 +299,19 @@ def _add_nars(cfg: CfgNode) -> None:
     cfg.NARS.EVOLUTION.RANDOM = 50
     cfg.NARS.EVOLUTION.CHILDREN = 12
     cfg.NARS.EVOLUTION.TOP = 40
-    # The gain of the best score at which it stops (Algorithm 1).
+    # The gain of the best score at which it stops (Algorithm 1), and generations in a row with no more than that (the
+    # paper: one).
     cfg.NARS.EVOLUTION.EPSILON = 1e-6
+    cfg.NARS.EVOLUTION.PATIENCE = 5
+    # Crossover besides mutations; the paper speaks of mutations alone, the algorithm that it cites has both.
+    cfg.NARS.EVOLUTION.CROSSOVER = True
+    # Standard deviations of the prediction that are subtracted from a candidate's score: above 0 keeps to where the
+    # predictor is sure of itself.
+    cfg.NARS.EVOLUTION.CAUTION = 0.0
+
+    # Best candidates of each evolution that are trained as those of the search were; the winner is then the best
+    # measured of all under its target. 0 is the paper's form, in which the predictor has the last word.
+    cfg.NARS.EVOLUTION.VERIFY = 0
 
     # Final trainings of what the evolution found, on all of DATASETS.TRAIN, evaluated on DATASETS.TEST.
     cfg.NARS.WINNERS = CN()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Dict, List, Sequence, Set
 
 import numpy as np
-from scipy.stats import qmc
 
 from .constraints import Constraint, format_constraints, missing_metric, satisfied
 from .costs import Costs
@@ -84,6 +83,8 @@ def make_pool(space: JointSpace, costs: Costs, constraints: Sequence[Constraint]
 
 def _draw(gathered: _Gathered, space: JointSpace, rng: np.random.Generator) -> int:
     """Draws until there are enough points or they turn out to be rare; returns how many it drew."""
+    from scipy.stats import qmc  # takes longer to load than all of this package
+
     sobol = qmc.Sobol(len(space.sizes), scramble=True, seed=rng)
     tried = 0
     while gathered.missing and (tried < 2 * CHUNK or len(gathered) >= RARE * tried):
