@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import List
 
+import torch
 from detectron2.config import CfgNode
 
 from fbnet_plugin.data import is_classification
@@ -43,6 +44,9 @@ def check_search(cfg: CfgNode) -> List[str]:
     constraints_from_config(cfg, costs.metrics)
     targets_from_config(cfg, costs.metrics)
     predictor_settings(cfg), evolution_settings(cfg), executor_from_config(cfg).close()
+    gpus = keys.EVALUATION.GPUS
+    if gpus and keys.EVALUATION.EXECUTOR == "LocalPoolExecutor" and not torch.cuda.is_available():
+        raise NARSError(f"NARS.EVALUATION.GPUS is {gpus:g}, and PyTorch finds no GPU here; 0 trains on CPUs")
     for key, least in (("BATCH", 3), ("ROUNDS", 1), ("POOL_SIZE", 10)):
         if keys[key] < least:
             raise NARSError(f"NARS.{key} is {keys[key]}, expected at least {least}")

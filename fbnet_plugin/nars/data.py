@@ -51,7 +51,8 @@ _read: Dict[Any, Parts] = {}
 
 def _search_parts(cfg: CfgNode) -> Parts:
     keys = cfg.NARS
-    dicts, classes = training_dicts(cfg), []
+    dicts = training_dicts(cfg)
+    classes: List[int] = []
     if keys.CLASSES:
         if not is_classification(cfg.DATASETS.TRAIN):
             raise NARSError("NARS.CLASSES is for classification; a detector's images have several classes each")

@@ -115,7 +115,7 @@ class SearchRun:
         costs = self.costs(points)
         pairs = []
         for number, (point, name) in enumerate(zip(points, names)):
-            own = {
+            own: Dict[str, Any] = {
                 key: value if value is None or isinstance(value, str) else value[number]
                 for key, value in fields.items()
             }

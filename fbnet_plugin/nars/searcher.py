@@ -219,7 +219,7 @@ class NARSSearcher(Searcher):
 
 
 def different(points: np.ndarray, count: int, apart: int = 3) -> np.ndarray:
-    """The first ``count`` points that differ from each other in ``apart`` variables; where they are too few, in less."""
+    """The first ``count`` points that differ in ``apart`` variables from each other; where too few do, in less."""
     chosen: List[int] = []
     for least in range(apart, 0, -1):
         for place, point in enumerate(points):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -100,7 +100,10 @@ def predictor_settings(cfg: CfgNode) -> PredictorSettings:
     Raises:
         NARSError: no such form.
     """
-    forms = {"default": PredictorSettings, "plain": PredictorSettings.plain}
+    forms: Dict[str, Callable[[], PredictorSettings]] = {
+        "default": PredictorSettings,
+        "plain": PredictorSettings.plain,
+    }
     if cfg.NARS.PREDICTOR.FORM not in forms:
         raise NARSError(f"NARS.PREDICTOR.FORM is {cfg.NARS.PREDICTOR.FORM!r}, expected one of {', '.join(forms)}")
     return forms[cfg.NARS.PREDICTOR.FORM]()

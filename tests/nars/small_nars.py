@@ -6,7 +6,7 @@ import math
 import os
 import signal
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable
+from typing import Any, Callable, Dict, Iterable, List
 
 from detectron2.config import CfgNode
 
@@ -18,24 +18,36 @@ from fbnet_plugin.nars.executors import EXECUTOR_REGISTRY, Executor, Failed, Fin
 MISHAPS: Dict[int, str] = {}
 
 
-def nars_cfg(folder: Path, *opts: Any, executor: str = "ToyExecutor") -> CfgNode:
-    """A search of the digits' space with three rounds of eight candidates of four epochs."""
-    cfg = load_config("nars/digits.yaml")
+def small_opts(folder: Path, executor: str = "ToyExecutor") -> List[Any]:
+    """Keys and values that make configs/nars/digits.yaml three rounds of eight candidates of four epochs."""
     small = {
         "OUTPUT_DIR": str(folder),
         "MODEL.DEVICE": "cpu",
         "SOLVER.EPOCHS": 4,
         "NARS.POOL_SIZE": 300,
+        "NARS.CONSTRAINTS": "macs <= 2M",
         "NARS.BATCH": 8,
         "NARS.ROUNDS": 3,
+        "NARS.SELECTION.FIRST_ROUND": "random",
+        "NARS.SELECTION.BINS": 0,
         "NARS.EVALUATION.EXECUTOR": executor,
         "NARS.EVALUATION.WORKERS": 1,
         "NARS.PREDICTOR.FORM": "plain",
+        "NARS.EVOLUTION.TARGETS": ["macs <= 1M", "macs <= 2M"],
         "NARS.EVOLUTION.CHILDREN": 3,
         "NARS.EVOLUTION.PARENTS": 20,
         "NARS.EVOLUTION.RANDOM": 20,
+        "NARS.EVOLUTION.VERIFY": 0,
+        "NARS.WINNERS.EPOCHS": 16,
+        "NARS.WINNERS.SEEDS": 1,
     }
-    cfg.merge_from_list([part for pair in small.items() for part in pair] + list(opts))
+    return [part for pair in small.items() for part in pair]
+
+
+def nars_cfg(folder: Path, *opts: Any, executor: str = "ToyExecutor") -> CfgNode:
+    """The config of such a search."""
+    cfg = load_config("nars/digits.yaml")
+    cfg.merge_from_list(small_opts(folder, executor) + list(opts))
     cfg.freeze()
     return cfg
 

@@ -1,4 +1,4 @@
-"""A small search with real trainings on digits, by the command line, with everything that can be done with its result."""
+"""A small search with real trainings on digits, by the command line, and all that can be done with its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = [
     "MODEL.DEVICE", "cpu", "NARS.POOL_SIZE", "400", "NARS.BATCH", "4", "NARS.ROUNDS", "2", "SOLVER.EPOCHS", "2",
     "NARS.VALIDATION_IMAGES", "1150", "NARS.EVOLUTION.TARGETS", "['macs <= 600K', 'macs <= 1.2M']",
     "NARS.WINNERS.SEEDS", "1", "NARS.WINNERS.EPOCHS", "1", "NARS.EVALUATION.EXECUTOR", "InProcessExecutor",
-    "NARS.PREDICTOR.FORM", "plain", "NARS.EVOLUTION.CHILDREN", "3",
+    "NARS.PREDICTOR.FORM", "plain", "NARS.EVOLUTION.CHILDREN", "3", "NARS.EVOLUTION.VERIFY", "0",
 ]  # fmt: skip
 
 

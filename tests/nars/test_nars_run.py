@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,33 @@ def test_killed_and_resumed(finished, tmp_path):
     assert outcome(tmp_path) == outcome(finished)
 
 
+def test_train_net_starts_the_same_search(finished, tmp_path, monkeypatch):
+    tool = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
+    opts = [str(part) for part in small_nars.small_opts(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [str(tool), "--config-file", "nars/digits.yaml", *opts])
+    runpy.run_path(str(tool), run_name="__main__")
+    assert outcome(tmp_path) == outcome(finished)
+    monkeypatch.setattr(sys, "argv", [str(tool), "--eval-only", "--config-file", "nars/digits.yaml", *opts])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(tool), run_name="__main__")
+    assert ended.value.code == 2
+
+
+def test_verified_winners_are_the_best_measured(tmp_path):
+    search(nars_cfg(tmp_path, "NARS.EVOLUTION.VERIFY", 2))
+    with open_run(str(tmp_path), read_only=True) as (run, store):
+        verified = store.candidates(phase="verify")
+        assert [one.name for one in verified] == [
+            f"evolved-{name}" for name in ("macs1M-1", "macs1M-2", "macs2M-1", "macs2M-2")
+        ]
+        points = [np.array(store.point(one.id)) for one in verified]
+        assert (points[0] != points[1]).sum() >= 3
+        for target, winner in zip((1e6, 2e6), store.candidates(phase="winner")):
+            inside = [one for one in run.done() if one.costs["macs"] <= target]
+            best = inside[int(np.argmax(run.labels(inside)))]
+            assert store.point(winner.id) == store.point(best.id) and winner.origin == best.origin
+
+
 def test_failures_are_recorded_and_left_out(tmp_path):
     small_nars.MISHAPS.update({2: "fail", 5: "nan", 11: "nan"})
     search(nars_cfg(tmp_path, "NARS.EVOLUTION.TARGETS", ["macs <= 2M"]))
@@ -228,6 +256,8 @@ def test_a_searcher_from_outside(tmp_path):
         (["INPUT.CLASSIFICATION.TRAIN_SIZE", 32], "the space chooses the resolution"),
         (["NARS.METRIC", "bbox/AP"], "NARS.METRIC is 'bbox/AP'"),
         (["NARS.BATCH", 1], "NARS.BATCH is 1, expected at least 3"),
+        (["NARS.SELECTION.FIRST_ROUND", "sobol"], "FIRST_ROUND is 'sobol', expected one of maximin, random, strata"),
+        (["NARS.EVALUATION.GPUS", 1.0, "NARS.EVALUATION.EXECUTOR", "LocalPoolExecutor"], "NARS.EVALUATION.GPUS is 1"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_written(tmp_path, change, message):
