@@ -253,8 +253,10 @@ def _add_nars(cfg: CfgNode) -> None:
     # First round: "random" (section 4.1), "strata", random in each part of the range of the constraint, or "maximin",
     # as different from each other as can be.
     cfg.NARS.SELECTION.FIRST_ROUND = "random"
-    # Later rounds take the best predicted of each of so many equal parts of the range of the constraint. 0: as many
-    # as candidates; 1: the best of all, where one target alone counts.
+    # Later rounds: "range" takes the best predicted of each of BINS equal parts of the range of the constraint, so that
+    # the predictor is of use for all of it (section 4.2); "targets" the best predicted under each of EVOLUTION.TARGETS.
+    cfg.NARS.SELECTION.SPREAD = "range"
+    # 0: as many as candidates; 1: the best of all.
     cfg.NARS.SELECTION.BINS = 0
     # Standard deviations of the prediction that are added to it: above 0 explores.
     cfg.NARS.SELECTION.KAPPA = 0.0
@@ -309,8 +311,9 @@ def _add_nars(cfg: CfgNode) -> None:
     # predictor is sure of itself.
     cfg.NARS.EVOLUTION.CAUTION = 0.0
 
-    # Best candidates of each evolution that are trained as those of the search were; the winner is then the best
-    # measured of all under its target. 0 is the paper's form, in which the predictor has the last word.
+    # So many of the best of each evolution, and of the best measured under its target, are trained anew, to the end of
+    # the schedule; the winner is then the best of these trainings. What won among many did so by luck too, in the
+    # prediction or in the training. 0 is the paper's form, in which the predictor has the last word.
     cfg.NARS.EVOLUTION.VERIFY = 0
 
     # Final trainings of what the evolution found, on all of DATASETS.TRAIN, evaluated on DATASETS.TEST.

@@ -37,6 +37,7 @@ def check_search(cfg: CfgNode) -> List[str]:
     keys = cfg.NARS
     _check_known("NARS.SEARCHER", keys.SEARCHER, [name for name, _ in SEARCHER_REGISTRY])
     _check_known("NARS.SELECTION.FIRST_ROUND", keys.SELECTION.FIRST_ROUND, list(DESIGNS))
+    _check_known("NARS.SELECTION.SPREAD", keys.SELECTION.SPREAD, ["range", "targets"])
     space = space_from_config(cfg)
     if not len(space.variables):
         raise NARSError(f"NARS.SPACE {space.name} under NARS.MODE {keys.MODE} has no variable to search")

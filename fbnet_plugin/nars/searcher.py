@@ -145,19 +145,28 @@ class NARSSearcher(Searcher):
 
     def promising(self, pool: Pool, mean: np.ndarray, std: np.ndarray, count: int) -> np.ndarray:
         """Indices of the pool's points that are worth training next (section 3.3)."""
-        taken = self.run.points_of(self.run.store.candidates(phase=SEARCH))
-        keys = self.keys.SELECTION
-        return choose(
-            pool.points,
-            mean,
-            pool.costs,
-            metric=self.metric,
-            count=count,
-            taken=taken,
-            std=std,
-            kappa=keys.KAPPA,
-            bins=keys.BINS or None,
-        )
+        keys, taken = self.keys.SELECTION, self.run.points_of(self.run.store.candidates(phase=SEARCH))
+        how: Dict[str, Any] = {"metric": self.metric, "std": std, "kappa": keys.KAPPA}
+        if keys.SPREAD == "targets":
+            return self._under_targets(pool, mean, count, taken, how)
+        return choose(pool.points, mean, pool.costs, count=count, taken=taken, bins=keys.BINS or None, **how)
+
+    def _under_targets(
+        self, pool: Pool, mean: np.ndarray, count: int, taken: np.ndarray, how: Dict[str, Any]
+    ) -> np.ndarray:
+        """The best predicted under each target, as equally many as can be."""
+        chosen: List[int] = []
+        targets = self.run.targets
+        for number, target in enumerate(targets):
+            inside = np.flatnonzero(satisfied(pool.costs, target))
+            left = (count - len(chosen)) // (len(targets) - number)
+            if len(inside) and left:
+                before = np.concatenate([taken, pool.points[chosen]])
+                here = {name: value[inside] if isinstance(value, np.ndarray) else value for name, value in how.items()}
+                costs = {name: values[inside] for name, values in pool.costs.items()}
+                found = choose(pool.points[inside], mean[inside], costs, count=left, taken=before, bins=1, **here)
+                chosen += inside[found].tolist()
+        return np.array(chosen, dtype=np.int64)
 
     @property
     def metric(self) -> str:
@@ -203,19 +212,18 @@ class NARSSearcher(Searcher):
         return run.pairs(points, names, origin="evolution", target=text, predicted=mean, predicted_std=std)
 
     def verified(self, found: Sequence[Sequence[Pair]]) -> List[List[Pair]]:
-        """Trains what the evolutions found; the best measured under each target, of these and of the search."""
-        run = self.run
+        """Trains anew what the evolutions found and what was measured best; the best of it under each target."""
+        run, keys = self.run, self.keys
         known = run.store.candidates(phase=VERIFY)
         ids = [one.id for one in known]
         if not known:
+            again = [best_measured(run, target, keys.EVOLUTION.VERIFY, SEARCH) for target in run.targets]
             pairs = [pair._replace(name=f"evolved-{pair.name}") for pairs in found for pair in pairs]
-            ids = run.add(pairs, VERIFY, epochs=run.stop_epoch())
-            _logger.info(
-                f"Stage 3: {len(ids)} candidates of the evolution are verified, {run.stop_epoch()} epochs each"
-            )
+            pairs += [pair._replace(name=f"again-{pair.name}") for pairs in again for pair in pairs]
+            ids = run.add(pairs, VERIFY, epochs=run.epochs)
+            _logger.info(f"Stage 3: verification of {len(ids)} candidates, {run.epochs} epochs each")
         run.evaluate(ids)
-        count = self.keys.WINNERS.COUNT
-        return [best_measured(run, target, count, SEARCH, VERIFY) for target in run.targets]
+        return [best_measured(run, target, keys.WINNERS.COUNT, VERIFY) for target in run.targets]
 
 
 def different(points: np.ndarray, count: int, apart: int = 3) -> np.ndarray:
@@ -269,7 +277,7 @@ class RandomSearcher(Searcher):
 
     def _draw(self, pool: Pool) -> List[int]:
         run, keys = self.run, self.keys
-        count = min(keys.BATCH * keys.ROUNDS + keys.EVOLUTION.VERIFY * len(run.targets), len(pool.points))
+        count = min(keys.BATCH * keys.ROUNDS + 2 * keys.EVOLUTION.VERIFY * len(run.targets), len(pool.points))
         rng = np.random.default_rng(run.seed_for(FIRST_ROUND_SEED) % 2**31)
         chosen = rng.choice(len(pool.points), count, replace=False)
         names = [f"r1-{place + 1:03d}" for place in range(count)]
@@ -288,7 +296,7 @@ def best_measured(run: SearchRun, target: Tuple[Constraint, ...], count: int, *p
     inside = [one for one, ok in zip(done, meets if meets is not None else []) if ok]
     if not inside:
         raise NARSError(f"no candidate that was trained meets {format_constraints(target)}")
-    labels = run.labels(inside)
+    labels = run.labels(inside) if SEARCH in phases else np.array([one.accuracy for one in inside])
     best = [inside[place] for place in np.argsort(-labels, kind="stable")[:count]]
     return run.pairs(
         run.points_of(best),

@@ -29,7 +29,7 @@ def small_opts(folder: Path, executor: str = "ToyExecutor") -> List[Any]:
         "NARS.BATCH": 8,
         "NARS.ROUNDS": 3,
         "NARS.SELECTION.FIRST_ROUND": "random",
-        "NARS.SELECTION.BINS": 0,
+        "NARS.SELECTION.SPREAD": "range",
         "NARS.EVALUATION.EXECUTOR": executor,
         "NARS.EVALUATION.WORKERS": 1,
         "NARS.PREDICTOR.FORM": "plain",

@@ -148,18 +148,23 @@ def test_train_net_starts_the_same_search(finished, tmp_path, monkeypatch):
     assert ended.value.code == 2
 
 
-def test_verified_winners_are_the_best_measured(tmp_path):
-    search(nars_cfg(tmp_path, "NARS.EVOLUTION.VERIFY", 2))
+def test_verified_winners_are_the_best_of_fresh_trainings(tmp_path):
+    search(nars_cfg(tmp_path, "NARS.EVOLUTION.VERIFY", 2, "NARS.SELECTION.SPREAD", "targets"))
     with open_run(str(tmp_path), read_only=True) as (run, store):
+        for number in (2, 3):  # half of a round is for each target
+            macs = [one.costs["macs"] for one in store.candidates(phase="search", round=number)]
+            assert len(macs) == 8 and max(macs[:4]) <= 1e6 and max(macs) <= 2e6
         verified = store.candidates(phase="verify")
-        assert [one.name for one in verified] == [
-            f"evolved-{name}" for name in ("macs1M-1", "macs1M-2", "macs2M-1", "macs2M-2")
-        ]
+        names = ("macs1M-1", "macs1M-2", "macs2M-1", "macs2M-2")
+        assert [one.name for one in verified] == [f"{kind}-{name}" for kind in ("evolved", "again") for name in names]
+        assert {one.epochs for one in verified} == {4}
         points = [np.array(store.point(one.id)) for one in verified]
         assert (points[0] != points[1]).sum() >= 3
+        measured = {store.point(one.id) for one in run.done("search")}
+        assert {store.point(one.id) in measured for one in verified[4:]} == {True}
         for target, winner in zip((1e6, 2e6), store.candidates(phase="winner")):
-            inside = [one for one in run.done() if one.costs["macs"] <= target]
-            best = inside[int(np.argmax(run.labels(inside)))]
+            inside = [one for one in verified if one.costs["macs"] <= target]
+            best = max(inside, key=lambda one: one.accuracy)
             assert store.point(winner.id) == store.point(best.id) and winner.origin == best.origin
 
 
@@ -256,6 +261,7 @@ def test_a_searcher_from_outside(tmp_path):
         (["INPUT.CLASSIFICATION.TRAIN_SIZE", 32], "the space chooses the resolution"),
         (["NARS.METRIC", "bbox/AP"], "NARS.METRIC is 'bbox/AP'"),
         (["NARS.BATCH", 1], "NARS.BATCH is 1, expected at least 3"),
+        (["NARS.SELECTION.SPREAD", "bins"], "NARS.SELECTION.SPREAD is 'bins', expected one of range, targets"),
         (["NARS.SELECTION.FIRST_ROUND", "sobol"], "FIRST_ROUND is 'sobol', expected one of maximin, random, strata"),
         (["NARS.EVALUATION.GPUS", 1.0, "NARS.EVALUATION.EXECUTOR", "LocalPoolExecutor"], "NARS.EVALUATION.GPUS is 1"),
     ],
