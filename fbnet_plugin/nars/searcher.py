@@ -15,6 +15,7 @@ from .constraints import Constraint, format_constraints, satisfied
 from .early_stop import early_stop
 from .errors import NARSError
 from .evolution import Evolved, evolve
+from .genetics import row_keys
 from .pool import Pool, make_pool
 from .predictor import Predictor
 from .predictor_file import load_predictor, save_predictor
@@ -127,7 +128,11 @@ class NARSSearcher(Searcher):
         known = run.store.candidates(phase=SEARCH, round=number)
         if known:
             return [one.id for one in known]
-        count = min(self.keys.BATCH, len(pool.points))
+        taken = set(row_keys(run.points_of(run.store.candidates(phase=SEARCH))))
+        count = min(self.keys.BATCH, sum(key not in taken for key in row_keys(pool.points)))
+        if not count:
+            _logger.warning(f"Stage 2, round {number}: every point of the pool has been trained")
+            return []
         if number == 1:
             design, seed = self.keys.SELECTION.FIRST_ROUND, run.seed_for(FIRST_ROUND_SEED) % 2**31
             chosen = spread(pool.points, pool.costs, count, metric=self.metric, design=design, seed=seed)
@@ -160,9 +165,11 @@ class NARSSearcher(Searcher):
         for number, target in enumerate(targets):
             inside = np.flatnonzero(satisfied(pool.costs, target))
             left = (count - len(chosen)) // (len(targets) - number)
-            if len(inside) and left:
-                before = np.concatenate([taken, pool.points[chosen]])
-                here = {name: value[inside] if isinstance(value, np.ndarray) else value for name, value in how.items()}
+            before = np.concatenate([taken, pool.points[chosen]])
+            if left and set(row_keys(pool.points[inside])) - set(row_keys(before)):
+                here: Dict[str, Any] = {
+                    name: value[inside] if isinstance(value, np.ndarray) else value for name, value in how.items()
+                }
                 costs = {name: values[inside] for name, values in pool.costs.items()}
                 found = choose(pool.points[inside], mean[inside], costs, count=left, taken=before, bins=1, **here)
                 chosen += inside[found].tolist()

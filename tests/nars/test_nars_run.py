@@ -278,6 +278,13 @@ def test_constraints_that_nothing_meets(tmp_path):
         search(nars_cfg(tmp_path, "NARS.CONSTRAINTS", "macs <= 100"))
 
 
+def test_a_pool_smaller_than_the_rounds(tmp_path):
+    search(nars_cfg(tmp_path, "NARS.POOL_SIZE", 12, "NARS.SELECTION.SPREAD", "targets"))
+    with open_run(str(tmp_path), read_only=True) as (run, store):
+        found = run.done("search")
+        assert len(found) == 12 and len({store.point(one.id) for one in found}) == 12 and store.get("finished")
+
+
 def test_recipe_only(tmp_path):
     cfg = nars_cfg(tmp_path, "NARS.MODE", "recipe", "MODEL.FBNET.ARCH", "fbnet_v3_a_dsmask_tiny_det")
     search(cfg)
