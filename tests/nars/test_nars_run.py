@@ -13,8 +13,10 @@ import pytest
 import small_nars
 from small_nars import ToyExecutor, nars_cfg
 
-from fbnet_plugin.arch import load_arch
+from fbnet_plugin.arch import load_arch, load_space
 from fbnet_plugin.engine import load_config
+from fbnet_plugin.latency import Entry, LatencyTable, Setting, save_table
+from fbnet_plugin.latency.coverage import space_operators
 from fbnet_plugin.nars import SEARCHER_REGISTRY
 from fbnet_plugin.nars.check import check_search
 from fbnet_plugin.nars.errors import NARSError
@@ -283,6 +285,26 @@ def test_a_pool_smaller_than_the_rounds(tmp_path):
     with open_run(str(tmp_path), read_only=True) as (run, store):
         found = run.done("search")
         assert len(found) == 12 and len({store.point(one.id) for one in found}) == 12 and store.get("finished")
+
+
+def test_latency_as_a_constraint(tmp_path):
+    space = load_space("fbnet_v3_digits")
+    entries = {one: Entry(5.0 + number % 40) for number, one in enumerate(space_operators(space))}
+    table = LatencyTable(Setting("cpu", "a processor", "eager"), entries)
+    save_table(table, str(tmp_path / "table.json"))
+    opts = ["LATENCY.TABLE", str(tmp_path / "table.json"), "NARS.CONSTRAINTS", "latency_us <= 450, macs <= 3M"]
+    opts += ["NARS.EVOLUTION.TARGETS", ["latency_us <= 300"]]
+    (tmp_path / "run").mkdir()
+    search(nars_cfg(tmp_path / "run", *opts))
+    with open_run(str(tmp_path / "run"), read_only=True) as (run, store):
+        assert run.costs.metrics == ("macs", "params", "latency_us")
+        assert all(one.costs["latency_us"] <= 450 for one in run.done("search"))
+        (winner,) = store.candidates(phase="winner")
+        assert winner.costs["latency_us"] <= 300
+        assert winner.costs["latency_us"] == table.latency(run.space.arch(store.point(winner.id))).total_us
+    save_table(LatencyTable(table.setting, {**entries, next(iter(entries)): Entry(9.0)}), str(tmp_path / "table.json"))
+    with pytest.raises(NARSError, match="the latency table has changed"):
+        NARSTrainer(nars_cfg(tmp_path / "run", *opts)).resume_or_load(True)
 
 
 def test_recipe_only(tmp_path):
