@@ -42,8 +42,14 @@ class NARSTrainer:
 
     @classmethod
     def check(cls, cfg: CfgNode) -> List[str]:
-        """See ``check_search``."""
-        return check_search(cfg)
+        """See ``check_search``; and a search that ``OUTPUT_DIR`` holds is this one.
+
+        Raises:
+            NARSError: it is another one; the message has the difference.
+        """
+        notes = check_search(cfg)
+        refuse_another(cfg)
+        return notes
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> Any:
@@ -62,8 +68,7 @@ class NARSTrainer:
         if os.path.exists(path):
             if not resume:
                 raise NARSError(f"{path} holds a search already: continue it with --resume, or name another OUTPUT_DIR")
-            with Store(path, read_only=True) as store:
-                refuse_changes(store, search_identity(self.cfg), path)
+            refuse_another(self.cfg)
         elif resume:
             _logger.info(f"{path} is not there yet; the search begins")
         self._resume = resume
@@ -119,6 +124,14 @@ def lines_of(data: Any, where: str = "") -> List[str]:
     if isinstance(data, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in data):
         return [line for number, value in enumerate(data) for line in lines_of(value, f"{where}[{number}]")]
     return [f"{where}: {data!r}"]
+
+
+def refuse_another(cfg: CfgNode) -> None:
+    """Compares the config with the search that ``OUTPUT_DIR`` holds, if it does; see ``refuse_changes``."""
+    path = store_path(cfg.OUTPUT_DIR)
+    if os.path.exists(path):
+        with Store(path, read_only=True) as store:
+            refuse_changes(store, search_identity(cfg), path)
 
 
 def refuse_changes(store: Store, now: Dict[str, Any], path: str) -> None:

@@ -201,6 +201,8 @@ def test_a_changed_config_is_not_resumed(finished, tmp_path):
     ):
         with pytest.raises(NARSError) as refused:
             NARSTrainer(nars_cfg(finished, *change)).resume_or_load(True)
+        with pytest.raises(NARSError, match="has changed"):
+            NARSTrainer.check(nars_cfg(finished, *change))
         assert line in str(refused.value) and "another OUTPUT_DIR" in str(refused.value)
     assert (finished / "nars.sqlite").read_bytes() == before
     NARSTrainer(nars_cfg(finished, "NARS.EVALUATION.WORKERS", 2)).resume_or_load(True)
