@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import List
 
-import torch
 from detectron2.config import CfgNode
 
 from fbnet_plugin.data import is_classification
@@ -15,10 +14,10 @@ from .errors import NARSError
 from .searcher import FEWEST, SEARCHER_REGISTRY
 from .selection import DESIGNS
 from .settings import (
+    check_executor,
     constraints_from_config,
     costs_from_config,
     evolution_settings,
-    executor_from_config,
     predictor_settings,
     space_from_config,
     targets_from_config,
@@ -44,10 +43,8 @@ def check_search(cfg: CfgNode) -> List[str]:
     costs = costs_from_config(cfg, space)
     constraints_from_config(cfg, costs.metrics)
     targets_from_config(cfg, costs.metrics)
-    predictor_settings(cfg), evolution_settings(cfg), executor_from_config(cfg).close()
-    gpus = keys.EVALUATION.GPUS
-    if gpus and keys.EVALUATION.EXECUTOR == "LocalPoolExecutor" and not torch.cuda.is_available():
-        raise NARSError(f"NARS.EVALUATION.GPUS is {gpus:g}, and PyTorch finds no GPU here; 0 trains on CPUs")
+    predictor_settings(cfg), evolution_settings(cfg)
+    check_executor(cfg)
     for key, least in (("BATCH", 3), ("ROUNDS", 1), ("POOL_SIZE", 10)):
         if keys[key] < least:
             raise NARSError(f"NARS.{key} is {keys[key]}, expected at least {least}")

@@ -15,7 +15,8 @@ from .constraints import Constraint, parse_constraints
 from .costs import Costs
 from .errors import NARSError
 from .evolution import EvolutionSettings
-from .executors import EXECUTOR_REGISTRY, Executor, ExecutorSettings
+from .executors import EXECUTOR_REGISTRY, Executor, ExecutorSettings, build_executor
+from .executors.ray_executor import import_ray
 from .predictor import PredictorSettings
 from .recipe import recipe_from_config
 from .space import JointSpace, load_joint_space
@@ -149,9 +150,22 @@ def executor_from_config(cfg: CfgNode) -> Executor:
     """What trains candidates: ``NARS.EVALUATION.EXECUTOR``.
 
     Raises:
-        NARSError: no such executor.
+        NARSError: see ``check_executor``.
     """
-    name, known = cfg.NARS.EVALUATION.EXECUTOR, sorted(name for name, _ in EXECUTOR_REGISTRY)
-    if name not in known:
-        raise NARSError(f"NARS.EVALUATION.EXECUTOR is {name!r}, expected one of {', '.join(known)}")
-    return EXECUTOR_REGISTRY.get(name)(FUNCTION, executor_settings(cfg))
+    check_executor(cfg)
+    return build_executor(cfg.NARS.EVALUATION.EXECUTOR, FUNCTION, executor_settings(cfg))
+
+
+def check_executor(cfg: CfgNode) -> None:
+    """
+    Raises:
+        NARSError: no such executor, or it lacks what it needs on this machine.
+    """
+    keys, known = cfg.NARS.EVALUATION, sorted(name for name, _ in EXECUTOR_REGISTRY)
+    if keys.EXECUTOR not in known:
+        raise NARSError(f"NARS.EVALUATION.EXECUTOR is {keys.EXECUTOR!r}, expected one of {', '.join(known)}")
+    executor_settings(cfg)
+    if keys.EXECUTOR == "RayExecutor":
+        import_ray()
+    if keys.EXECUTOR == "LocalPoolExecutor" and keys.GPUS and not torch.cuda.is_available():
+        raise NARSError(f"NARS.EVALUATION.GPUS is {keys.GPUS:g}, and PyTorch finds no GPU here; 0 trains on CPUs")
