@@ -241,7 +241,7 @@ def _add_nars(cfg: CfgNode) -> None:
     # What every candidate of the pool meets (section 4.2); metrics are macs, params and, with LATENCY.TABLE,
     # latency_us. Several are separated by commas; "" is none.
     cfg.NARS.CONSTRAINTS = "400M <= macs <= 800M"
-    # Size of the pool, n, and share of it that the predictor is pretrained on (section 4.1).
+    # Size of the pool, n (section 4.1), and share of it that the predictor is pretrained on (section 4.2).
     cfg.NARS.POOL_SIZE = 20000
     cfg.NARS.PRETRAIN_SHARE = 0.8
     # Candidates per round, m, and rounds, T (sections 4.1 and 4.2).
@@ -266,6 +266,14 @@ def _add_nars(cfg: CfgNode) -> None:
     cfg.NARS.PREDICTOR.FORM = "default"
     # Pretrain it on the architectures' statistics (section 3.2).
     cfg.NARS.PREDICTOR.PRETRAIN = True
+
+    # Epochs of a fit with the encoder frozen, and with all of it at a reduced rate (section 3.3); and the error, in
+    # points of accuracy (in standard deviations in the default form), from which the Huber loss is linear.
+    cfg.NARS.PREDICTOR.FROZEN_EPOCHS = 50
+    cfg.NARS.PREDICTOR.TUNED_EPOCHS = 50
+    cfg.NARS.PREDICTOR.HUBER_DELTA = 1.0
+    # Width of the encoder (recalled from the paper's appendix, not verified).
+    cfg.NARS.PREDICTOR.EMBEDDING = 24
 
     # Early stopping of candidates (section 3.3): the rank correlation that the epoch must reach; above 1 never stops.
     cfg.NARS.EARLY_STOP = CN()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import List
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from fbnet_plugin.data import is_classification
@@ -11,6 +12,7 @@ from fbnet_plugin.data import is_classification
 from .candidate import averaged
 from .data import search_parts
 from .errors import NARSError
+from .feasible import random_feasible
 from .searcher import FEWEST, SEARCHER_REGISTRY
 from .selection import DESIGNS
 from .settings import (
@@ -41,8 +43,8 @@ def check_search(cfg: CfgNode) -> List[str]:
     if not len(space.variables):
         raise NARSError(f"NARS.SPACE {space.name} under NARS.MODE {keys.MODE} has no variable to search")
     costs = costs_from_config(cfg, space)
-    constraints_from_config(cfg, costs.metrics)
-    targets_from_config(cfg, costs.metrics)
+    for constraints in (constraints_from_config(cfg, costs.metrics), *targets_from_config(cfg, costs.metrics)):
+        random_feasible(1, space.sizes, costs, constraints, np.random.default_rng(0))
     predictor_settings(cfg), evolution_settings(cfg)
     check_executor(cfg)
     for key, least in (("BATCH", 3), ("ROUNDS", 1), ("POOL_SIZE", 10)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .errors import NARSError
 from .recipe import load_recipe
 from .run import SEARCH, WINNER, Pair, SearchRun
 from .run_data import CandidateData
-from .searcher import best_measured
+from .searcher import measured
 from .winners import train_finally, winner_files
 
 SWAP, WITHOUT_EVOLUTION = "swap", "without-evolution"  # phases, and names of the files of results
@@ -109,20 +109,11 @@ def without_evolution(run: SearchRun, seeds: int = 1) -> List[Measured]:
     rows = []
     for winner, target in zip(winners, run.targets):
         rows.append(Measured(winner.name, "Y", winner.costs["macs"], accuracies(own[winner.name])))
-        best = _best_of_second_stage(run, target)
-        if best is None:
-            continue
-        best = best._replace(name=f"{winner.name}-best")
-        found = train_finally(run, [best], WITHOUT_EVOLUTION, seeds)[best.name]
-        rows.append(Measured(f"{winner.name}*", "N", best.costs["macs"], accuracies(found)))
+        for best in measured(run, target, 1, SEARCH):
+            best = best._replace(name=f"{winner.name}-best", origin="second stage")
+            found = train_finally(run, [best], WITHOUT_EVOLUTION, seeds)[best.name]
+            rows.append(Measured(f"{winner.name}*", "N", best.costs["macs"], accuracies(found)))
     return _saved(run, WITHOUT_EVOLUTION, rows)
-
-
-def _best_of_second_stage(run: SearchRun, target: Any) -> Optional[Pair]:
-    try:
-        return best_measured(run, target, 1, SEARCH)[0]._replace(origin="second stage")
-    except NARSError:
-        return None
 
 
 def accuracies(trained: Sequence[CandidateData]) -> Tuple[float, ...]:

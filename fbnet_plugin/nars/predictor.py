@@ -25,7 +25,6 @@ from .predictor_settings import PredictorSettings
 from .predictor_target import Calibration, Target, fold_rows
 from .run_data import PretrainData
 
-HELD_OUT = 0.2  # of the statistics (section 3.2's 80/20 split)
 CHUNK = 2048  # rows of a prediction at a time
 
 
@@ -85,7 +84,8 @@ class Predictor:
         logarithmic = (values > 0).all(axis=0)
         scaled = np.where(logarithmic, np.log(np.where(logarithmic, values, 1.0)), values)
         order = np.random.default_rng([self.seed, 1]).permutation(len(codes))
-        kept, held = np.split(order, [len(codes) - max(int(len(codes) * HELD_OUT), 1)])
+        held_out = max(round(len(codes) * (1 - self.settings.pretrain_share)), 1)
+        kept, held = np.split(order, [len(codes) - held_out])
         mean, scale = scaled[kept].mean(axis=0), nonzero(scaled[kept].std(axis=0))
         with one_thread():
             predicted = self._train_statistics(codes, (scaled - mean) / scale, kept, held) * scale + mean

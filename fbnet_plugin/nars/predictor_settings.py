@@ -36,6 +36,7 @@ class PredictorSettings:
         weight_decay: of the fit's matrices (decoupled), at ``weight_decay_samples`` samples; with n samples it is
             ``weight_decay_samples / n`` times that, as a prior weighs less the more is known.
         weight_decay_samples: see there.
+        pretrain_share: of the statistics that are trained on; the others are held out.
         pretrain_epochs, pretrain_lr, pretrain_batch_size, pretrain_min_steps: of the encoder with the statistics head.
         pretrain_weight_decay: of its matrices (decoupled).
         calibration_folds: of the cross-validation that calibrates the standard deviation; 0: the members' spread as
@@ -57,6 +58,7 @@ class PredictorSettings:
     min_steps: int = 1000
     weight_decay: float = 0.03
     weight_decay_samples: int = 50
+    pretrain_share: float = 0.8
     pretrain_epochs: int = 40
     pretrain_lr: float = 5e-3
     pretrain_batch_size: int = 128
@@ -87,6 +89,8 @@ class PredictorSettings:
             raise NARSError(f"target: {self.target!r}, expected one of {', '.join(TARGETS)}")
         for key in ("huber_delta", "frozen_lr", "tuned_lr", "pretrain_lr"):
             self._check_float(key, positive=True)
+        if not 0 < self.pretrain_share < 1:
+            raise NARSError(f"pretrain_share: {self.pretrain_share!r}, expected a number between 0 and 1")
         for key in ("weight_decay", "pretrain_weight_decay"):
             self._check_float(key, positive=False)
 

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from dataclasses import asdict
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from fvcore.common.registry import Registry
@@ -224,13 +224,15 @@ class NARSSearcher(Searcher):
         known = run.store.candidates(phase=VERIFY)
         ids = [one.id for one in known]
         if not known:
-            again = [best_measured(run, target, keys.EVOLUTION.VERIFY, SEARCH) for target in run.targets]
+            again = [measured(run, target, keys.EVOLUTION.VERIFY, SEARCH) for target in run.targets]
             pairs = [pair._replace(name=f"evolved-{pair.name}") for pairs in found for pair in pairs]
             pairs += [pair._replace(name=f"again-{pair.name}") for pairs in again for pair in pairs]
             ids = run.add(pairs, VERIFY, epochs=run.epochs)
             _logger.info(f"Stage 3: verification of {len(ids)} candidates, {run.epochs} epochs each")
         run.evaluate(ids)
-        return [best_measured(run, target, keys.WINNERS.COUNT, VERIFY) for target in run.targets]
+        count = keys.WINNERS.COUNT
+        best = [measured(run, target, count, VERIFY) for target in run.targets]
+        return [trained or list(pairs[:count]) for trained, pairs in zip(best, found)]
 
 
 def different(points: np.ndarray, count: int, apart: int = 3) -> np.ndarray:
@@ -292,17 +294,24 @@ class RandomSearcher(Searcher):
 
 
 def best_measured(run: SearchRun, target: Tuple[Constraint, ...], count: int, *phases: str) -> List[Pair]:
-    """The most accurate candidates of some phases under some constraints, best first.
+    """As ``measured``.
 
     Raises:
-        NARSError: none that was trained meets them.
+        NARSError: there are none.
     """
-    done = run.done(*phases)
-    points = run.points_of(done)
-    meets: Optional[np.ndarray] = satisfied(run.costs(points), target) if done else None
-    inside = [one for one, ok in zip(done, meets if meets is not None else []) if ok]
-    if not inside:
+    found = measured(run, target, count, *phases)
+    if not found:
         raise NARSError(f"no candidate that was trained meets {format_constraints(target)}")
+    return found
+
+
+def measured(run: SearchRun, target: Tuple[Constraint, ...], count: int, *phases: str) -> List[Pair]:
+    """The most accurate candidates of some phases under some constraints, best first; as many as there are."""
+    done = run.done(*phases)
+    if not done:
+        return []
+    meets = satisfied(run.costs(run.points_of(done)), target)
+    inside = [one for one, ok in zip(done, meets) if ok]
     labels = run.labels(inside) if SEARCH in phases else np.array([one.accuracy for one in inside])
     best = [inside[place] for place in np.argsort(-labels, kind="stable")[:count]]
     return run.pairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -107,7 +108,15 @@ def predictor_settings(cfg: CfgNode) -> PredictorSettings:
     }
     if cfg.NARS.PREDICTOR.FORM not in forms:
         raise NARSError(f"NARS.PREDICTOR.FORM is {cfg.NARS.PREDICTOR.FORM!r}, expected one of {', '.join(forms)}")
-    return forms[cfg.NARS.PREDICTOR.FORM]()
+    keys = cfg.NARS.PREDICTOR
+    return dataclasses.replace(
+        forms[keys.FORM](),
+        pretrain_share=cfg.NARS.PRETRAIN_SHARE,
+        frozen_epochs=keys.FROZEN_EPOCHS,
+        tuned_epochs=keys.TUNED_EPOCHS,
+        huber_delta=keys.HUBER_DELTA,
+        embedding=keys.EMBEDDING,
+    )
 
 
 def evolution_settings(cfg: CfgNode) -> EvolutionSettings:

@@ -170,6 +170,17 @@ def test_verified_winners_are_the_best_of_fresh_trainings(tmp_path):
             assert store.point(winner.id) == store.point(best.id) and winner.origin == best.origin
 
 
+def test_a_target_that_no_candidate_of_the_search_meets(tmp_path):
+    target = ["NARS.EVOLUTION.TARGETS", ["macs <= 300K"]]
+    search(nars_cfg(tmp_path, "NARS.EVOLUTION.VERIFY", 2, "NARS.CONSTRAINTS", "1M <= macs <= 2M", *target))
+    with open_run(str(tmp_path), read_only=True) as (run, store):
+        assert [one.name for one in store.candidates(phase="verify")] == [
+            "evolved-macs300k-1", "evolved-macs300k-2",
+        ]  # fmt: skip
+        (winner,) = store.candidates(phase="winner")
+        assert winner.costs["macs"] <= 300e3
+
+
 def test_failures_are_recorded_and_left_out(tmp_path):
     small_nars.MISHAPS.update({2: "fail", 5: "nan", 11: "nan"})
     search(nars_cfg(tmp_path, "NARS.EVOLUTION.TARGETS", ["macs <= 2M"]))
@@ -197,7 +208,7 @@ def test_a_changed_config_is_not_resumed(finished, tmp_path):
     for change, line in (
         (["NARS.BATCH", 9], "NARS.BATCH: 9"),
         (["SOLVER.WEIGHT_DECAY_NORM", 0.5], "SOLVER.WEIGHT_DECAY_NORM: 0.5"),
-        (["NARS.SPACE", "fbnet_v3_ema"], "the search space has changed"),
+        (["NARS.SPACE", "fbnet_v3_ema", "NARS.CONSTRAINTS", "", "NARS.EVOLUTION.TARGETS", ["macs <= 500M"]], "c0"),
     ):
         with pytest.raises(NARSError) as refused:
             NARSTrainer(nars_cfg(finished, *change)).resume_or_load(True)
@@ -257,6 +268,9 @@ def test_a_searcher_from_outside(tmp_path):
         (["NARS.CONSTRAINTS", "latency_us <= 5"], "LATENCY.TABLE is empty"),
         (["NARS.CONSTRAINTS", "macs about 5"], "NARS.CONSTRAINTS"),
         (["NARS.EVOLUTION.TARGETS", []], "TARGETS is empty"),
+        (["NARS.EVOLUTION.TARGETS", ["macs <= 2M", "macs <= 1K"]], "no point of the space meets macs <= 1k: the small"),
+        (["NARS.PREDICTOR.EMBEDDING", 0], "embedding: 0, expected an integer of at least 1"),
+        (["NARS.CONSTRAINTS", "macs <= 100"], "the smallest that can be reached is"),
         (["NARS.EVALUATION.EXECUTOR", "Nobody"], "EXECUTOR"),
         (["NARS.PREDICTOR.FORM", "odd"], "NARS.PREDICTOR.FORM is 'odd', expected one of default, plain"),
         (["NARS.VALIDATION_IMAGES", 5000], "DATASETS.TRAIN has 1438 images"),
