@@ -32,7 +32,7 @@ from fbnet_plugin.arch import get_arch, save_arch
 from fbnet_plugin.arch.compound import compound_scale
 from fbnet_plugin.engine import exit_codes
 from fbnet_plugin.latency import load_table
-from fbnet_plugin.nars.constraints import format_constraints, parse_constraints
+from fbnet_plugin.nars.constraints import parse_constraints
 from fbnet_plugin.nars.costs import Costs
 from fbnet_plugin.nars.encoding import Encoding
 from fbnet_plugin.nars.errors import NARSError
@@ -41,11 +41,11 @@ from fbnet_plugin.nars.opened import open_run, trained_predictor
 from fbnet_plugin.nars.pool import Pool, make_pool
 from fbnet_plugin.nars.predictor import Predictor, PredictorSettings
 from fbnet_plugin.nars.predictor_file import save_predictor
-from fbnet_plugin.nars.searcher import evolve_for
+from fbnet_plugin.nars.searcher import evolve_for, evolved_pairs
 from fbnet_plugin.nars.settings import checked
 from fbnet_plugin.nars.space import JointSpace, list_joint_spaces, load_joint_space
 from fbnet_plugin.nars.summary import run_data
-from fbnet_plugin.nars.winners import names_of, write_pairs
+from fbnet_plugin.nars.winners import write_pairs
 
 
 def search(args: argparse.Namespace) -> None:
@@ -86,17 +86,13 @@ def evolve(args: argparse.Namespace) -> None:
         folder, rows = args.output or os.path.join(run.cfg.OUTPUT_DIR, "evolved"), []
         for target in targets:
             found = evolve_for(run, target, predictor, run.done())
-            points = found.points[: args.count]
-            mean, std = predictor.predict(run.encoding.encode(points))
-            text = format_constraints(target)
-            names = names_of(target, len(points))
-            pairs = run.pairs(points, names, origin="evolution", target=text, predicted=mean, predicted_std=std)
+            pairs = evolved_pairs(run, target, found.points[: args.count], predictor)
             write_pairs(run, pairs, folder)
             for pair in pairs:
                 costs = {metric: f"{value:,.0f}" for metric, value in pair.costs.items()}
                 predicted = f"{pair.predicted:.2f} ± {pair.predicted_std:.2f}"
                 rows.append(
-                    {"name": pair.name, "target": text, **costs, "predicted": predicted, **pair.recipe.to_dict()}
+                    {"name": pair.name, "target": pair.target, **costs, "predicted": predicted, **pair.recipe.to_dict()}
                 )
     print(tabulate(rows, headers="keys"))
     print(f"\nwrote architecture, recipe and config of each to {folder}")

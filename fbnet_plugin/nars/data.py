@@ -39,7 +39,7 @@ def search_parts(cfg: CfgNode) -> Parts:
     Raises:
         NARSError, DatasetError: there are not so many classes or images.
     """
-    key = (tuple(cfg.DATASETS.TRAIN), cfg.NARS.CLASSES, cfg.NARS.VALIDATION_IMAGES, cfg.NARS.SPLIT_SEED)
+    key = _source(cfg)
     if key not in _read:
         _read.clear()
         _read[key] = _search_parts(cfg)
@@ -47,6 +47,11 @@ def search_parts(cfg: CfgNode) -> Parts:
 
 
 _read: Dict[Any, Parts] = {}
+
+
+def _source(cfg: CfgNode) -> Tuple[Any, ...]:
+    """All that the parts depend on."""
+    return tuple(cfg.DATASETS.TRAIN), cfg.NARS.CLASSES, cfg.NARS.VALIDATION_IMAGES, cfg.NARS.SPLIT_SEED
 
 
 def _search_parts(cfg: CfgNode) -> Parts:
@@ -76,9 +81,7 @@ def register_search_data(cfg: CfgNode) -> Tuple[str, str]:
     Returns:
         names of the training and the validation set.
     """
-    keys = cfg.NARS
-    source = (tuple(cfg.DATASETS.TRAIN), keys.CLASSES, keys.VALIDATION_IMAGES, keys.SPLIT_SEED)
-    digest = hashlib.sha256(repr(source).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(repr(_source(cfg)).encode()).hexdigest()[:8]
     names = f"nars_train_{digest}", f"nars_validation_{digest}"
     for name, part in zip(names, ("train", "validation")):
         if name not in DatasetCatalog:

@@ -214,9 +214,7 @@ class NARSSearcher(Searcher):
         run.store.put(f"evolution {text}", history)
         verify = self.keys.EVOLUTION.VERIFY
         points = different(found.points, verify) if verify else found.points[: self.keys.WINNERS.COUNT]
-        mean, std = predictor.predict(run.encoding.encode(points))
-        names = names_of(target, len(points))
-        return run.pairs(points, names, origin="evolution", target=text, predicted=mean, predicted_std=std)
+        return evolved_pairs(run, target, points, predictor)
 
     def verified(self, found: Sequence[Sequence[Pair]]) -> List[List[Pair]]:
         """Trains anew what the evolutions found and what was measured best; the best of it under each target."""
@@ -243,6 +241,15 @@ def different(points: np.ndarray, count: int, apart: int = 3) -> np.ndarray:
             if len(chosen) < count and all((point != points[other]).sum() >= least for other in chosen):
                 chosen.append(place)
     return points[chosen]
+
+
+def evolved_pairs(
+    run: SearchRun, target: Tuple[Constraint, ...], points: np.ndarray, predictor: Predictor
+) -> List[Pair]:
+    """Points that an evolution under a target found, with their names and predictions."""
+    mean, std = predictor.predict(run.encoding.encode(points))
+    names, text = names_of(target, len(points)), format_constraints(target)
+    return run.pairs(points, names, origin="evolution", target=text, predicted=mean, predicted_std=std)
 
 
 def evolve_for(

@@ -16,7 +16,7 @@ from .constraints import Constraint, parse_constraints
 from .costs import Costs
 from .errors import NARSError
 from .evolution import EvolutionSettings
-from .executors import EXECUTOR_REGISTRY, Executor, ExecutorSettings, build_executor
+from .executors import Executor, ExecutorSettings, build_executor, executor_class
 from .executors.ray_executor import import_ray
 from .predictor import PredictorSettings
 from .recipe import recipe_from_config
@@ -170,9 +170,11 @@ def check_executor(cfg: CfgNode) -> None:
     Raises:
         NARSError: no such executor, or it lacks what it needs on this machine.
     """
-    keys, known = cfg.NARS.EVALUATION, sorted(name for name, _ in EXECUTOR_REGISTRY)
-    if keys.EXECUTOR not in known:
-        raise NARSError(f"NARS.EVALUATION.EXECUTOR is {keys.EXECUTOR!r}, expected one of {', '.join(known)}")
+    keys = cfg.NARS.EVALUATION
+    try:
+        executor_class(keys.EXECUTOR)
+    except NARSError as error:
+        raise NARSError(f"NARS.EVALUATION.EXECUTOR: {error}") from None
     executor_settings(cfg)
     if keys.EXECUTOR == "RayExecutor":
         import_ray()
