@@ -52,6 +52,12 @@ def _add_backbone(cfg: CfgNode) -> None:
     # Copies of the last stride-16 row in FBNetRPNHead; 0 is as many as the row itself has.
     cfg.MODEL.FBNET.RPN_REPEAT = 0
 
+    # A network of torchvision instead: MODEL.BACKBONE.NAME build_torchvision_backbone. Of MODEL.FBNET it reads NORM,
+    # OUT_FEATURES, DROP_PATH (for networks with residual blocks) and FREEZE_AT.
+    cfg.MODEL.TORCHVISION = CN()
+    # A name of torchvision.models, such as alexnet, resnet50, resnext101_32x8d or densenet201.
+    cfg.MODEL.TORCHVISION.NAME = "resnet50"
+
 
 def _add_classification(cfg: CfgNode) -> None:
     from detectron2.config import CfgNode as CN
@@ -69,6 +75,30 @@ def _add_classification(cfg: CfgNode) -> None:
     # Mixup: alpha of the distribution Beta(alpha, alpha) of an image's share; 0 mixes nothing.
     cfg.MODEL.CLASSIFIER.MIXUP = 0.0
 
+    # Distillation of an ImageClassifier (FBNetV3 section 4.2): to the cross entropy comes the divergence from what a
+    # frozen teacher says of the same images. The teacher is no part of the model or of its checkpoints.
+    cfg.MODEL.DISTILLATION = CN()
+    cfg.MODEL.DISTILLATION.ENABLED = False
+    # Config file of the teacher, any that describes an ImageClassifier with the same classes; its path or its name, as
+    # for tools/train_net.py. Empty: this config's own model (self-distillation).
+    cfg.MODEL.DISTILLATION.TEACHER_CONFIG = ""
+    # KEY VALUE pairs on top of that file.
+    cfg.MODEL.DISTILLATION.TEACHER_OPTS = []
+    # Checkpoint of the teacher.
+    cfg.MODEL.DISTILLATION.TEACHER_WEIGHTS = ""
+    # Factors on the divergence and on the cross entropy (section 4.2: 0.8 and 0.2).
+    cfg.MODEL.DISTILLATION.SOFT_WEIGHT = 0.8
+    cfg.MODEL.DISTILLATION.HARD_WEIGHT = 0.2
+    # Both sets of logits are divided by it, and the divergence is multiplied by its square (arXiv:1503.02531). The
+    # paper does not publish one; 1 is the plain divergence.
+    cfg.MODEL.DISTILLATION.TEMPERATURE = 1.0
+    # px that the training images are resized to for the teacher; 0 leaves them as the student sees them.
+    cfg.MODEL.DISTILLATION.TEACHER_SIZE = 0
+    # Folder of the teacher's logits for the training set, one view per image: filled before the first iteration where
+    # it is empty, and read instead of running the teacher. Empty: the teacher sees what the student sees, which
+    # distils better and takes longer.
+    cfg.MODEL.DISTILLATION.CACHE = ""
+
     # Input of the classifier. Flips are INPUT.RANDOM_FLIP ("horizontal" or "none"), channel order is
     # INPUT.FORMAT, normalization is MODEL.PIXEL_MEAN and MODEL.PIXEL_STD, as for detectors.
     cfg.INPUT.CLASSIFICATION = CN()
@@ -82,6 +112,12 @@ def _add_classification(cfg: CfgNode) -> None:
     cfg.INPUT.CLASSIFICATION.CROP_AREA = [0.08, 1.0]
     # Aspect ratio (width / height) of the random resized crop.
     cfg.INPUT.CLASSIFICATION.CROP_ASPECT = [0.75, 1.3333333333333333]
+    # Augmentation after crop and flip: "autoaugment" (ImageNet's policy), "autoaugment-cifar10", "autoaugment-svhn",
+    # "randaugment", "trivialaugment", or "" for none.
+    cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
+    # Of RandAugment: operations per image, and their strength, 0 to 30.
+    cfg.INPUT.CLASSIFICATION.RAND_AUGMENT_OPS = 2
+    cfg.INPUT.CLASSIFICATION.RAND_AUGMENT_MAGNITUDE = 9
 
     # Image folders to register, each "name=path": path holds one folder of images per class. A path
     # that is not absolute is below the folder that the environment variable DETECTRON2_DATASETS names.
@@ -110,6 +146,17 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.RMSPROP.EPS = 0.001
     cfg.SOLVER.RMSPROP.MOMENTUM = 0.9
 
+    # Each batch goes through the model in so many parts, whose gradients are added up: SOLVER.IMS_PER_BATCH stays the
+    # published one where a GPU cannot hold its share. Norms see the parts one by one.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # With SOLVER.AMP.ENABLED: "float16", on CUDA devices and with a scale on the loss, or "bfloat16", on CPUs too.
+    cfg.SOLVER.AMP.DTYPE = "float16"
+
+    # Memory format of the model's convolutions and images; only speed depends on it.
+    cfg.MODEL.CHANNELS_LAST = False
+    # Backend of torch.compile for backbone and classifier head, such as "inductor"; "" does not compile.
+    cfg.MODEL.COMPILE = ""
+
     # ---------------------------------------------------------------------------------------
     # Lengths in epochs. An epoch has as many iterations as the training set has whole batches. Each key that is not 0
     # (or empty) takes the place of the one in iterations that it names.
@@ -127,6 +174,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.STOP_EPOCH = 0
     # Between evaluations (TEST.EVAL_PERIOD).
     cfg.TEST.EVAL_EPOCHS = 0
+    # Between checkpoints (SOLVER.CHECKPOINT_PERIOD).
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 0
 
     # ---------------------------------------------------------------------------------------
     # Exponential moving average of the weights (FBNetV3 section 4.3)
