@@ -46,6 +46,11 @@ class FBNetCheckpointer(DetectionCheckpointer, SafeFiles):
         self._strict = strict
         self._loading, self._must_fit = "", False
 
+    @property
+    def loaded(self) -> str:
+        """The path that was loaded last, "" for none."""
+        return self._loading
+
     def has_checkpoint(self) -> bool:
         """Whether the folder holds a training state, or the pointer to one, readable or not."""
         return has_training_state(self.save_dir)

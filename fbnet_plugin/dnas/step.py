@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,8 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import nn
 
-from fbnet_plugin.engine.step import Guarded
+from fbnet_plugin.engine.precision import grad_scaler
+from fbnet_plugin.engine.step import Guarded, accumulate
 
 from .schedule import PHASES, THETA, WEIGHTS
 
@@ -25,7 +26,6 @@ class SearchStep(Guarded, SimpleTrainer):
     Attributes:
         phase: "weights" or "theta"; to be set before each step.
         optimizers, loaders: by phase.
-        amp: whether to run the model in mixed precision.
     """
 
     def __init__(
@@ -33,14 +33,24 @@ class SearchStep(Guarded, SimpleTrainer):
         model: nn.Module,
         loaders: Mapping[str, Iterable[Any]],
         optimizers: Mapping[str, torch.optim.Optimizer],
-        amp: bool = False,
+        *,
+        precision: Optional[torch.dtype] = None,
+        parts: int = 1,
     ):
+        """
+        Args:
+            model: the supernet.
+            loaders, optimizers: by phase.
+            precision: of the forward pass; None is full precision.
+            parts: that each batch is cut into, see ``accumulate``; each has Gumbel noise of its own.
+        """
         super().__init__(model, loaders[WEIGHTS], optimizers[WEIGHTS])
-        self.loaders, self.optimizers, self.amp = dict(loaders), dict(optimizers), amp
+        self.loaders, self.optimizers = dict(loaders), dict(optimizers)
+        self._precision, self._parts = precision, parts
         self.phase = WEIGHTS
         self._batches = {phase: iter(loader) for phase, loader in self.loaders.items()}
-        self._device = next(model.parameters()).device
-        self._scalers = {phase: grad_scaler(self._device.type, amp) for phase in PHASES}
+        device = next(model.parameters()).device.type
+        self._scalers = {phase: grad_scaler(device, precision) for phase in PHASES}
 
     def run_step(self) -> None:
         """One step of ``phase``.
@@ -53,10 +63,7 @@ class SearchStep(Guarded, SimpleTrainer):
         data = next(self._batches[self.phase])
         data_time = time.perf_counter() - start
         optimizer.zero_grad()
-        with torch.autocast(self._device.type, enabled=self.amp):
-            losses = self.model(data)
-            total = torch.stack([loss.float().sum() for loss in losses.values()]).sum()
-        scaler.scale(total).backward()
+        losses = accumulate(self.model, data, self._parts, self._precision, scaler)
         average_gradients(optimizer)
         self._write_metrics(losses, data_time)
         scaler.step(optimizer)
@@ -65,7 +72,7 @@ class SearchStep(Guarded, SimpleTrainer):
     def watched(self, losses: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
         """Losses, and in a theta step theta's gradient, unless a gradient scaler looks for infinities in it."""
         watched = dict(losses)
-        if self.phase == THETA and not self.amp:
+        if self.phase == THETA and not self._scalers[THETA].is_enabled():
             watched["theta.grad"] = self.model.theta.grad
         return watched
 
@@ -79,15 +86,8 @@ class SearchStep(Guarded, SimpleTrainer):
         super().load_state_dict(state_dict)
         self.optimizers[THETA].load_state_dict(state_dict["theta_optimizer"])
         for phase, scaler in self._scalers.items():
-            if self.amp and state_dict["grad_scalers"][phase]:
+            if scaler.is_enabled() and state_dict["grad_scalers"][phase]:
                 scaler.load_state_dict(state_dict["grad_scalers"][phase])
-
-
-def grad_scaler(device: str, enabled: bool) -> Any:
-    """PyTorch's gradient scaler, under the name that it has in this version."""
-    if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler(device, enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled and device == "cuda")
 
 
 def average_gradients(optimizer: torch.optim.Optimizer) -> None:

@@ -18,8 +18,8 @@ from fbnet_plugin.checkpoint.resume import newest_readable
 from fbnet_plugin.data import build_train_loader
 from fbnet_plugin.engine import TRAINER_REGISTRY, FBNetTrainer
 from fbnet_plugin.engine.identity import changes, config_lines
+from fbnet_plugin.engine.precision import precision_from_config
 from fbnet_plugin.engine.random_state import mix
-from fbnet_plugin.engine.trainer import use_amp
 from fbnet_plugin.layers.cpu_memory import keep_freed_memory
 from fbnet_plugin.modeling import space_from_config
 
@@ -110,7 +110,9 @@ class DNASTrainer(FBNetTrainer):
             for number, phase in enumerate(PHASES)
         }
         theta = torch.optim.Adam([model.theta], lr=cfg.DNAS.THETA_LR, weight_decay=cfg.DNAS.THETA_WEIGHT_DECAY)
-        return SearchStep(model, loaders, {WEIGHTS: optimizer, THETA: theta}, use_amp(cfg))
+        optimizers = {WEIGHTS: optimizer, THETA: theta}
+        parts = cfg.SOLVER.ACCUMULATION_STEPS
+        return SearchStep(model, loaders, optimizers, precision=precision_from_config(cfg), parts=parts)
 
     def build_lr_scheduler(self, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
         """``SOLVER``'s learning rate schedule over the weight steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,12 +14,15 @@ from fbnet_plugin.checkpoint import FBNetCheckpointer
 
 from .ema import MODEL_EMA, evaluate_average, load_average
 from .registry import trainer_class
+from .results import EVALUATED, write_results
 
 _logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
     """Evaluates ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, with ``MODEL_EMA.ENABLED`` also the average in the file.
+
+    The results are written to ``OUTPUT_DIR/evaluation.json`` too.
 
     Args:
         cfg: complete and frozen.
@@ -41,5 +45,6 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
         load_average(model, content[MODEL_EMA])
         results = evaluate_average(trainer, cfg, model, results)
     if comm.is_main_process():
+        write_results(os.path.join(cfg.OUTPUT_DIR, EVALUATED), results, {"weights": checkpointer.loaded})
         verify_results(cfg, results)
     return results

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Tuple
+import contextlib
+import time
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
+from torch import nn
 
+from .precision import autocast, grad_scaler
 from .stop import StopSignals
 
 
@@ -42,7 +46,7 @@ def non_finite(losses: Mapping[str, torch.Tensor], iteration: int) -> FloatingPo
 
 
 class Guarded:
-    """What both trainers share. Detectron2 calls ``_write_metrics`` after the gradients and before the step.
+    """What all training steps share. Detectron2 calls ``_write_metrics`` after the gradients and before the step.
 
     Attributes:
         signals: of this process.
@@ -69,8 +73,97 @@ class Guarded:
 
 
 class GuardedTrainer(Guarded, SimpleTrainer):
-    """``SimpleTrainer`` that stops before the step when a loss is not finite."""
+    """``SimpleTrainer`` that stops before the step when a loss is not finite, in any precision, in parts or at once.
+
+    Attributes:
+        scaler: of the loss; it does nothing but in float16.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: Optional[torch.dtype] = None,
+        parts: int = 1,
+    ):
+        """
+        Args:
+            model, data_loader, optimizer: see ``SimpleTrainer``.
+            precision: of the forward pass; None is full precision.
+            parts: that each batch is cut into, see ``accumulate``.
+        """
+        super().__init__(model, data_loader, optimizer)
+        self._precision, self._parts = precision, parts
+        self.scaler = grad_scaler(next(model.parameters()).device.type, precision)
+
+    def run_step(self) -> None:
+        """
+        Raises:
+            FloatingPointError: a loss is not finite; raised before the step, in all processes.
+        """
+        assert self.model.training, "the model was changed to evaluation mode"
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        self.optimizer.zero_grad()
+        losses = accumulate(self.model, data, self._parts, self._precision, self.scaler)
+        self._write_metrics(losses, data_time)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> Dict[str, Any]:
+        state = super().state_dict()
+        return {**state, "grad_scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else state
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if self.scaler.is_enabled() and state_dict.get("grad_scaler"):  # a run that began without has no scale yet
+            self.scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-class GuardedAMPTrainer(Guarded, AMPTrainer):
-    """``AMPTrainer`` that stops before the step when a loss is not finite."""
+def accumulate(
+    model: nn.Module, data: Sequence[Any], parts: int, precision: Optional[torch.dtype], scaler: Any
+) -> Dict[str, torch.Tensor]:
+    """Adds the gradients of the mean loss over ``data`` to those of the parameters, part by part.
+
+    Args:
+        model: from a batch to a dict of scalar losses, or to one loss. Wrapped for several processes, it averages the
+            gradients of all of them once, after the last part.
+        data: the batch, whose size is a multiple of ``parts``.
+        parts: of equal size; the memory that activations take is that of one.
+        precision: of the forward pass; None is full precision.
+        scaler: of the loss.
+
+    Returns:
+        the losses, each the mean over the parts, without gradients where there are several.
+
+    Raises:
+        ValueError: the batch cannot be cut into so many parts.
+    """
+    if len(data) % parts:
+        raise ValueError(f"a batch of {len(data)} cannot be cut into {parts} parts (SOLVER.ACCUMULATION_STEPS)")
+    device = next(model.parameters()).device.type
+    if parts == 1:
+        return _backward(model, data, 1, device, precision, scaler)
+    size, means = len(data) // parts, {}
+    for number in range(parts):
+        last = number == parts - 1
+        with contextlib.nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync():
+            losses = _backward(model, data[number * size : (number + 1) * size], parts, device, precision, scaler)
+        for name, loss in losses.items():
+            means[name] = means.get(name, 0) + loss.detach().float() / parts
+    return means
+
+
+def _backward(
+    model: nn.Module, data: Sequence[Any], parts: int, device: str, precision: Optional[torch.dtype], scaler: Any
+) -> Dict[str, torch.Tensor]:
+    with autocast(device, precision):
+        losses = model(data)
+        if isinstance(losses, torch.Tensor):
+            losses = {"total_loss": losses}
+        total = sum(losses.values())
+    scaler.scale(total / parts if parts > 1 else total).backward()
+    return losses

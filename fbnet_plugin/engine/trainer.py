@@ -10,23 +10,28 @@ from typing import Any, Dict, List
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
-from detectron2.engine.hooks import BestCheckpointer, EvalHook, PreciseBN
+from detectron2.engine.hooks import BestCheckpointer, EvalHook, IterationTimer, PreciseBN
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
 from fbnet_plugin.checkpoint import CheckpointError, FBNetCheckpointer
-from fbnet_plugin.data import DatasetError, build_test_loader, build_train_loader
+from fbnet_plugin.data import DatasetError, TrainLoader, build_test_loader, build_train_loader
 from fbnet_plugin.evaluation import build_evaluator
 
+from .acceleration import accelerate, compile_parts
 from .ema import MODEL_EMA, ModelAverage, average_hooks, check_average, evaluate_average
 from .errors import ConfigError
 from .loader_state import loader_states, resume_loaders, stop_workers
-from .lr_schedule import build_lr_scheduler, check_schedule, counts_epochs, lengths
+from .lr_schedule import build_lr_scheduler, check_schedule, counts_epochs, epoch_length, lengths
 from .optimizer import build_optimizer, check_optimizer
+from .precision import precision_from_config
+from .progress import ProgressPrinter, ThroughputHook
 from .random_state import resumed_seed, seed_iteration
 from .registry import TRAINER_REGISTRY
-from .step import Guarded, GuardedAMPTrainer, GuardedTrainer
+from .results import ResultsHook
+from .step import Guarded, GuardedTrainer
 from .stop import StopHook, StopSignals, TrainingStopped
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +81,8 @@ class FBNetTrainer(DefaultTrainer):
             cfg, self.max_iter = lengths(cfg, self._loader)
             self.cfg, self.start_iter = cfg, 0
             model = self.build_model(cfg)
-            self.average = ModelAverage.from_config(cfg, model) if cfg.MODEL_EMA.ENABLED else None
+            self.average = self._build_average(cfg, model) if cfg.MODEL_EMA.ENABLED else None
+            self.prepare_model(cfg, model)
             optimizer = self.build_optimizer(cfg, model)
             self.scheduler = self.build_lr_scheduler(cfg, optimizer)
             model = self.distributed(model)
@@ -88,9 +94,14 @@ class FBNetTrainer(DefaultTrainer):
 
     def build_step(self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> Guarded:
         """What does one iteration, and holds the data that it takes."""
-        step = GuardedAMPTrainer if use_amp(cfg) else GuardedTrainer
         loader, self._loader = self._loader, None
-        return step(model, self.build_train_loader(cfg) if loader is None else loader, optimizer)
+        return GuardedTrainer(
+            model,
+            self.build_train_loader(cfg) if loader is None else loader,
+            optimizer,
+            precision=precision_from_config(cfg),
+            parts=cfg.SOLVER.ACCUMULATION_STEPS,
+        )
 
     @classmethod
     def check(cls, cfg: CfgNode) -> List[str]:
@@ -108,6 +119,26 @@ class FBNetTrainer(DefaultTrainer):
         if cfg.MODEL.CLASSIFIER.MIXUP < 0:
             raise ConfigError(f"MODEL.CLASSIFIER.MIXUP is {cfg.MODEL.CLASSIFIER.MIXUP}, expected 0 or more")
         return []
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The meta-architecture, in the memory format and compiled as the config says; see ``accelerate``."""
+        return accelerate(cfg, super().build_model(cfg))
+
+    @staticmethod
+    def _build_average(cfg: CfgNode, model: nn.Module) -> ModelAverage:
+        average = ModelAverage.from_config(cfg, model)
+        if cfg.MODEL.COMPILE:  # a copy is not compiled; an evaluation-only run of the average is
+            compile_parts(average.module, cfg.MODEL.COMPILE)
+        return average
+
+    @classmethod
+    def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> None:
+        """Gives a model what it needs for training alone: with ``MODEL.DISTILLATION.ENABLED`` its teacher."""
+        if cfg.MODEL.DISTILLATION.ENABLED:
+            from .teacher import give_teacher
+
+            give_teacher(cfg, model)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -143,6 +174,8 @@ class FBNetTrainer(DefaultTrainer):
         """Detectron2's hooks, with the one that ends a stopped run before the one that evaluates, and with an average
         those that keep it before all that look at the weights."""
         hooks = [hook for hook in super().build_hooks() if hook is not None]
+        after_timer = next((i + 1 for i, hook in enumerate(hooks) if isinstance(hook, IterationTimer)), 0)
+        hooks.insert(after_timer, ThroughputHook(self.cfg.SOLVER.IMS_PER_BATCH))
         if self.average:
             hooks = average_hooks(self.average, self.checkpointer.model, self.cfg.OUTPUT_DIR) + [
                 EvalHook(self.cfg.TEST.EVAL_PERIOD, self.evaluate) if isinstance(hook, EvalHook) else hook
@@ -152,7 +185,20 @@ class FBNetTrainer(DefaultTrainer):
         asked = (lambda: step.asked_to_stop) if together() else (lambda: signals.received)
         self._stop = StopHook(signals, asked, together())
         place = next((i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook)), len(hooks))
-        return [*hooks[:place], self._stop, *hooks[place:]]
+        after = place + sum(isinstance(hook, EvalHook) for hook in hooks)
+        return [*hooks[:place], self._stop, *hooks[place:after], ResultsHook(self.cfg.OUTPUT_DIR), *hooks[after:]]
+
+    def build_writers(self) -> List[EventWriter]:
+        """As Detectron2's, metrics.json and TensorBoard among them, with a line that tells accuracy and throughput."""
+        loader = self._trainer.data_loader
+        length = epoch_length(self.cfg, len(loader.dataset)) if isinstance(loader, TrainLoader) else 0
+        printer = ProgressPrinter(self.max_iter, length)
+        return [printer if isinstance(one, CommonMetricPrinter) else one for one in super().build_writers()]
+
+    @property
+    def results(self) -> Any:
+        """Of the last evaluation; None before the first."""
+        return getattr(self, "_last_eval_results", None)
 
     def evaluate(self) -> Any:
         """Results of the model and of its average, on ``DATASETS.TEST``."""
@@ -177,6 +223,9 @@ class FBNetTrainer(DefaultTrainer):
     def train(self) -> Any:
         """Trains to the last iteration; see ``DefaultTrainer.train``.
 
+        Returns:
+            the results of the last evaluation, None where there was none.
+
         Raises:
             FloatingPointError: a loss, or a parameter that was to be saved, is not finite. The newest checkpoint is
                 of an earlier iteration.
@@ -184,7 +233,8 @@ class FBNetTrainer(DefaultTrainer):
         """
         with self._signals:
             try:
-                return super().train()
+                super().train()
+                return self.results
             except TrainingStopped as stop:
                 self._save_stopped(stop)
                 raise
@@ -237,11 +287,8 @@ class FBNetTrainer(DefaultTrainer):
                 f"{self.cfg.OUTPUT_DIR}: the checkpoint has no optimizer state (Detectron2 0.6 itself writes none); "
                 "name it as MODEL.WEIGHTS of a new run instead of resuming"
             )
-        state = dict(state_dict["_trainer"])
-        if isinstance(self._trainer, GuardedAMPTrainer):  # a run that began without AMP has no scale yet
-            state.setdefault("grad_scaler", self._trainer.grad_scaler.state_dict())
         try:
-            self._trainer.load_state_dict(state)
+            self._trainer.load_state_dict(state_dict["_trainer"])
         except ValueError as error:
             raise CheckpointError(
                 f"{self.cfg.OUTPUT_DIR}: the checkpoint's optimizer state does not fit ({error}); config changed?"
@@ -276,13 +323,3 @@ class FBNetTrainer(DefaultTrainer):
 def together() -> bool:
     """Whether this is one of several processes."""
     return comm.get_world_size() > 1
-
-
-def use_amp(cfg: CfgNode) -> bool:
-    """Whether to train in mixed precision, which Detectron2 does on CUDA devices alone."""
-    if not cfg.SOLVER.AMP.ENABLED:
-        return False
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda":
-        return True
-    _logger.warning(f"SOLVER.AMP.ENABLED needs a CUDA device, not {cfg.MODEL.DEVICE}; training in full precision")
-    return False

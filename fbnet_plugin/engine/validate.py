@@ -15,7 +15,9 @@ from fbnet_plugin.data.image_folder import known_classes
 from fbnet_plugin.modeling import arch_from_config, inner_name
 from fbnet_plugin.modeling.arch import SUPERNET
 
+from .acceleration import check_acceleration
 from .errors import ConfigError, did_you_mean
+from .precision import check_precision
 
 # Detectron2's detectors and the key that holds their number of classes.
 _DETECTORS = {
@@ -62,7 +64,23 @@ def validate(cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, wor
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, expected a multiple of the {world_size} processes"
         )
+    check_acceleration(cfg)
+    if not eval_only:
+        check_precision(cfg)
+        _check_parts(cfg, world_size)
     return notes
+
+
+def _check_parts(cfg: CfgNode, world_size: int) -> None:
+    """Whether each process can cut its share of a batch into parts for accumulation."""
+    keys = cfg.SOLVER
+    scaled = keys.IMS_PER_BATCH * world_size // keys.REFERENCE_WORLD_SIZE if keys.REFERENCE_WORLD_SIZE else None
+    share = (scaled or keys.IMS_PER_BATCH) // world_size
+    if keys.ACCUMULATION_STEPS < 1 or share % keys.ACCUMULATION_STEPS:
+        raise ConfigError(
+            f"SOLVER.ACCUMULATION_STEPS is {keys.ACCUMULATION_STEPS}, expected 1 or more that divides the {share} "
+            "images of a process"
+        )
 
 
 def _require_known(key: str, name: str, known: Iterable[str]) -> None:
