@@ -152,6 +152,10 @@ class DNASTrainer(FBNetTrainer):
         after_timer = 1
         return [*hooks[:after_timer], *own, *hooks[after_timer:]]
 
+    def iterations_per_epoch(self) -> float:
+        """Of weights and theta together."""
+        return self.schedule.iterations / self.cfg.DNAS.EPOCHS
+
     def run_step(self) -> None:
         """One iteration; its noise follows from seed and number too, and is the same in all processes."""
         self._trainer.model.seed_noise(mix(self.seed, self.iter, _NOISE))

@@ -36,7 +36,7 @@ class ThroughputHook(HookBase):
 class ProgressPrinter(CommonMetricPrinter):
     """Detectron2's line with, besides time left, losses, times and learning rate, throughput and accuracy."""
 
-    def __init__(self, max_iter: int, epoch_length: int = 0):
+    def __init__(self, max_iter: int, epoch_length: float = 0.0):
         """
         Args:
             max_iter: of the run.

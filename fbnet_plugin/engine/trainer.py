@@ -24,7 +24,7 @@ from .acceleration import accelerate, compile_parts
 from .ema import MODEL_EMA, ModelAverage, average_hooks, check_average, evaluate_average
 from .errors import ConfigError
 from .loader_state import loader_states, resume_loaders, stop_workers
-from .lr_schedule import build_lr_scheduler, check_schedule, counts_epochs, epoch_length, lengths
+from .lr_schedule import build_lr_scheduler, check_schedule, counts_epochs, lengths
 from .optimizer import build_optimizer, check_optimizer
 from .precision import precision_from_config
 from .progress import ProgressPrinter, ThroughputHook
@@ -190,10 +190,13 @@ class FBNetTrainer(DefaultTrainer):
 
     def build_writers(self) -> List[EventWriter]:
         """As Detectron2's, metrics.json and TensorBoard among them, with a line that tells accuracy and throughput."""
-        loader = self._trainer.data_loader
-        length = epoch_length(self.cfg, len(loader.dataset)) if isinstance(loader, TrainLoader) else 0
-        printer = ProgressPrinter(self.max_iter, length)
+        printer = ProgressPrinter(self.max_iter, self.iterations_per_epoch())
         return [printer if isinstance(one, CommonMetricPrinter) else one for one in super().build_writers()]
+
+    def iterations_per_epoch(self) -> float:
+        """Of the training set, 0 where its size is not known."""
+        loader = self._trainer.data_loader
+        return len(loader.dataset) / self.cfg.SOLVER.IMS_PER_BATCH if isinstance(loader, TrainLoader) else 0.0
 
     @property
     def results(self) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Optional
 
+import torch
 from detectron2.config import CfgNode
-from detectron2.layers import get_norm
+from detectron2.layers import NaiveSyncBatchNorm, get_norm
 from torch import nn
 
 from ..arch import ArchError, ArchSpec, SearchSpace, SkipSpec, get_arch, load_space, scale_width
@@ -72,9 +73,17 @@ def norm_from_config(cfg: CfgNode) -> Norm:
     def make(channels: int) -> Optional[nn.Module]:
         if name == "GN":
             return nn.GroupNorm(math.gcd(32, channels), channels)
-        return get_norm(name, channels)
+        return SyncBatchNormOnCPU(channels) if name == "naiveSyncBN" else get_norm(name, channels)
 
     return make
+
+
+class SyncBatchNormOnCPU(NaiveSyncBatchNorm):
+    """Detectron2's naive form, with statistics in float32 also where the input is bfloat16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C, H, W) of the same type"""
+        return super().forward(x.float()).to(x.dtype)
 
 
 def stage_of_feature(feature: str) -> Optional[int]:

@@ -106,6 +106,44 @@ def detection(output, *opts):
     return cfg
 
 
+# What a recipe adds to the state of a run, or draws from its random numbers.
+RECIPE = {
+    "SOLVER.OPTIMIZER": "RMSProp",
+    "SOLVER.BASE_LR": 0.01,
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupExponentialLR",
+    "SOLVER.EPOCHS": 4,
+    "SOLVER.EPOCH_DECAY": 0.7,
+    "SOLVER.WARMUP_EPOCHS": 1.0,
+    "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+    "SOLVER.ACCUMULATION_STEPS": 2,
+    "SOLVER.AMP.ENABLED": True,
+    "SOLVER.AMP.DTYPE": "bfloat16",
+    "MODEL_EMA.ENABLED": True,
+    "MODEL_EMA.DECAY": 0.9,
+}
+
+
+def recipe(output, *opts):
+    """8 iterations of a small network with all that a recipe has."""
+    model = {
+        "META_ARCHITECTURE": "ImageClassifier",
+        "BACKBONE.NAME": "build_fbnet_backbone",
+        "FBNET.ARCH": "fbnet_v3_a_dsmask_tiny_det",
+        "FBNET.WIDTH_MULT": 0.25,
+        "FBNET.DROP_PATH": 0.3,
+        "CLASSIFIER.DROPOUT": 0.2,
+        "CLASSIFIER.MIXUP": 0.4,
+        "CLASSIFIER.LABEL_SMOOTHING": 0.1,
+        "CHANNELS_LAST": True,
+        "PIXEL_MEAN": [128.0] * 3,
+        "PIXEL_STD": [64.0] * 3,
+    }
+    keys = {**RECIPE, **{f"MODEL.{key}": value for key, value in model.items()}}
+    keys.update({"SOLVER.IMS_PER_BATCH": 12, "INPUT.FORMAT": "RGB", "INPUT.CLASSIFICATION.AUTO_AUGMENT": "randaugment"})
+    keys.update({"INPUT.CLASSIFICATION.TRAIN_SIZE": 32, "INPUT.CLASSIFICATION.TEST_SIZE": 32})
+    return classification(output, *(part for pair in keys.items() for part in pair), *opts)
+
+
 class Crash(Exception):
     """Ends a run where nothing is saved."""
 
@@ -136,8 +174,13 @@ class Run:
             iteration = self.trainer.iter
             self.seeds.append(torch.initial_seed())
             self.seen += [(iteration, one["image_id"], int(one["image"].sum())) for one in inputs[0]]
-            if iteration == self.crash_at:
+            if iteration == self.crash_at and self.whole_batch(iteration):
                 raise Crash
+
+    def whole_batch(self, iteration):
+        """Whether all parts of this iteration's batch have been seen."""
+        share = self.trainer.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        return sum(image[0] == iteration for image in self.seen) == share
 
 
 def same(one, two):
@@ -163,7 +206,7 @@ def assert_same_end(whole, parts):
 
 
 @pytest.mark.parametrize("before, after", [(0, 0), (2, 2), (2, 0), (0, 2)])
-@pytest.mark.parametrize("task", [classification, detection])
+@pytest.mark.parametrize("task", [classification, detection, recipe])
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path, task, before, after):
     whole = Run(task(tmp_path / "whole"))
     assert len({image[2] for image in whole.seen}) > 0.8 * len(whole.seen)  # augmented each time
@@ -244,10 +287,12 @@ def tool(argv, pace=0.0):
     module.main(argv)
 
 
-def test_killed_at_a_random_moment(tmp_path):
+@pytest.mark.parametrize("opts", [(), tuple(part for pair in RECIPE.items() for part in pair)])
+def test_killed_at_a_random_moment(tmp_path, opts):
     steps = 30
     config = tmp_path / "tiny.yaml"
-    config.write_text(classification(tmp_path / "out", "SOLVER.MAX_ITER", steps).dump())
+    longer = ("SOLVER.EPOCHS", 5) if opts else ("SOLVER.MAX_ITER", steps)  # 24 images in batches of 4
+    config.write_text(classification(tmp_path / "out", *opts, *longer).dump())
     script = f"import sys; sys.path.insert(0, {str(HERE)!r}); import test_resume_exact; test_resume_exact.tool"
     argv = ["--config-file", str(config), "DATALOADER.NUM_WORKERS", "2"]
     child = subprocess.Popen(
@@ -268,7 +313,6 @@ def test_killed_at_a_random_moment(tmp_path):
     tool(["--config-file", str(config), "--resume"])
     starts = re.findall("Starting training from iteration (.*)", (tmp_path / "out" / "log.txt").read_text())
     assert starts[0] == "0" and 3 <= int(starts[1]) <= when + 4 and int(starts[1]) % 3 == 0 and len(starts) == 2
-    whole = classification(tmp_path / "whole", "SOLVER.MAX_ITER", steps)
-    tool(["--config-file", str(config), "OUTPUT_DIR", whole.OUTPUT_DIR])
+    tool(["--config-file", str(config), "OUTPUT_DIR", str(tmp_path / "whole")])
     ends = [read_checkpoint(str(tmp_path / folder / "model_final.pth")) for folder in ("out", "whole")]
-    assert ends[0]["iteration"] == steps - 1 and same(*ends)
+    assert ends[0]["iteration"] == steps - 1 and same(*ends) and ("model_ema" in ends[0]) == bool(opts)

@@ -14,6 +14,7 @@ from torch import nn
 from fbnet_plugin.arch import ArchError, get_arch, save_arch, scale_width
 from fbnet_plugin.layers import ConvNormAct, InvertedResidual
 from fbnet_plugin.modeling import FBNetBackbone
+from fbnet_plugin.modeling.arch import SyncBatchNormOnCPU
 
 ALL = [f"trunk{i}" for i in range(5)]
 BODIES = {"build_fbnet_backbone": ALL, "build_fbnet_fpn_backbone": ALL[1:], "build_fbnet_retinanet_backbone": ALL[2:]}
@@ -48,7 +49,7 @@ class TestNorm:
         "name, kind",
         [
             ("BN", nn.BatchNorm2d),
-            ("SyncBN", NaiveSyncBatchNorm),
+            ("SyncBN", SyncBatchNormOnCPU),
             ("FrozenBN", FrozenBatchNorm2d),
             ("GN", nn.GroupNorm),
             ("", type(None)),
