@@ -101,7 +101,8 @@ def test_paper_form_to_the_digit(name: str) -> None:
 
 def test_every_classifier_of_the_zoo_is_in_a_table() -> None:
     classifiers = {name for name in list_archs() if get_arch(name).head is not None}
-    assert classifiers == set(RELEASED) | set(PAPER_FORM)
+    small = {name for name in classifiers if name.endswith("_32px")}  # those of test_small_images.py
+    assert classifiers - small == set(RELEASED) | set(PAPER_FORM)
 
 
 @pytest.mark.parametrize("name", SAME_PADDING)
