@@ -269,7 +269,7 @@ def _add_nars(cfg: CfgNode) -> None:
     # ---------------------------------------------------------------------------------------
     # Joint architecture-recipe search: TRAINER NARSTrainer (FBNetV3 sections 3 and 4). A candidate is this config with
     # an architecture in MODEL.FBNET.ARCH and a recipe in the keys that a recipe has; SOLVER.EPOCHS and
-    # SOLVER.EPOCH_DECAY are the search's (150 epochs and 0.963 in section 4.1).
+    # SOLVER.EPOCH_DECAY are the search's (150 epochs and 0.963 in section 4.1), unless the space's recipes say them.
     # ---------------------------------------------------------------------------------------
     cfg.NARS = CN()
     # How candidates are chosen: a name in fbnet_plugin.nars.SEARCHER_REGISTRY. NARSSearcher is the paper's Algorithm 1,

@@ -17,16 +17,19 @@ from PIL import Image
 from fbnet_plugin.arch import SearchSpace, get_arch
 from fbnet_plugin.checkpoint.mapping import convert_state_dict
 from fbnet_plugin.engine import load_config, trainer_class
+from fbnet_plugin.engine.lr_schedule import build_lr_scheduler, epoch_length, in_iterations
 from fbnet_plugin.latency import Entry, LatencyTable, Setting, save_table
 from fbnet_plugin.latency.layerwise import layerwise
 from fbnet_plugin.modeling import inner_name, space_from_config
 from fbnet_plugin.modeling.analysis import analyze, default_image_size
 from fbnet_plugin.nars.run import SearchRun
 from fbnet_plugin.nars.store import Store
+from fbnet_plugin.recipe import apply_recipe, recipe_from_config, recipe_marks
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
-BASES = [name for name in EVERY if Path(name).name.startswith("Base-")]
+RECIPES = [name for name in EVERY if Path(name).parts[1] == "Recipes"]
+BASES = [name for name in EVERY if Path(name).name.startswith("Base-") or name in RECIPES]
 CONFIGS = [name for name in EVERY if name not in BASES]
 CLASSES = ["zero", "one", "two"]
 IMAGENET, CIFAR10 = 1_281_167, 50_000
@@ -91,20 +94,56 @@ def test_counts_in_the_header(name):
         assert f"{total.macs / 1e9:.3f}G MACs" in text
 
 
+def multipliers(name: str, size: int, epochs: list[float]) -> list[float]:
+    """What a config multiplies its learning rate by at some epochs."""
+    cfg = in_iterations(load_config(str(ROOT / name)), size)
+    scheduler = build_lr_scheduler(cfg, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0))
+    length = epoch_length(cfg, size)
+    assert cfg.SOLVER.MAX_ITER == length * cfg.SOLVER.EPOCHS
+    return [scheduler._multiplier(round(epoch * length) / cfg.SOLVER.MAX_ITER) for epoch in epochs]
+
+
 class TestSchedules:
-    """Iterations are epochs times images over the batch."""
+    """Lengths in epochs, and the learning rates that come of them."""
 
     @pytest.mark.parametrize("name", [name for name in CONFIGS if "ImageNet" in name or "CIFAR10" in name])
     def test_classification(self, name):
         cfg = load_config(str(ROOT / name))
-        epochs = int(re.search(r"_(\d+)e\.yaml$", name).group(1))
-        per_epoch = (IMAGENET if "ImageNet" in name else CIFAR10) / cfg.SOLVER.IMS_PER_BATCH
-        assert cfg.SOLVER.MAX_ITER == round(epochs * per_epoch)
-        assert abs(cfg.TEST.EVAL_PERIOD - 10 * per_epoch) < 1
-        if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-            assert cfg.SOLVER.STEPS == tuple(round(epoch * per_epoch) for epoch in (90, 180, 270))
-        else:
-            assert abs(cfg.SOLVER.WARMUP_ITERS - 5 * per_epoch) < 1
+        size = IMAGENET if "ImageNet" in name else CIFAR10
+        done, length = in_iterations(cfg, size), size // cfg.SOLVER.IMS_PER_BATCH
+        assert cfg.SOLVER.EPOCHS == int(re.search(r"_(\d+)e\.yaml$", name).group(1))
+        assert done.SOLVER.MAX_ITER == cfg.SOLVER.EPOCHS * length
+        assert done.TEST.EVAL_PERIOD == done.SOLVER.CHECKPOINT_PERIOD == 10 * length
+        # Detectron2's own 1000 iterations of warm-up are nobody's here.
+        assert done.SOLVER.WARMUP_ITERS == (5 * length if cfg.SOLVER.WARMUP_EPOCHS else 0)
+
+    def test_fbnet(self):
+        """Appendix A: 0.1, divided by 10 after 90, 180 and 270 epochs, from the first iteration on."""
+        name = "configs/ImageNet-Classification/fbnet_c_360e.yaml"
+        found = multipliers(name, IMAGENET, [0, 89.9, 90, 179.9, 180, 269.9, 270, 359.9])
+        assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+    @pytest.mark.parametrize("letter", "abcdefg")
+    def test_fbnet_v3(self, letter):
+        """Section 4.2: times 0.9875 per epoch after 5 of warm-up; from a sixteenth of it, arXiv:2006.03677."""
+        found = multipliers(
+            f"configs/ImageNet-Classification/fbnet_v3_{letter}_400e.yaml", IMAGENET, [0, 2.5, 5, 5.9, 6, 205, 399.5]
+        )
+        expected = [0.0625, (1 + 0.0625) / 2, 1, 1, 0.9875, 0.9875**200, 0.9875**394]
+        assert found == pytest.approx(expected, rel=1e-3)
+
+    def test_nars(self):
+        """Section 4.1: times 0.963 per epoch."""
+        found = multipliers("configs/nars/fbnet_v3_imagenet200.yaml", 250_000, [5, 6, 105, 149])
+        assert found == pytest.approx([1, 0.963, 0.963**100, 0.963**144])
+
+    def test_the_plain_recipe(self):
+        name = "configs/ImageNet-Classification/resnet50_plain_90e.yaml"
+        theirs = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0), 30)
+        for epoch in range(90):
+            assert multipliers(name, IMAGENET, [epoch]) == pytest.approx(theirs.get_last_lr())
+            theirs.optimizer.step()
+            theirs.step()
 
     @pytest.mark.parametrize("name", [name for name in CONFIGS if name.endswith("_3x.yaml")])
     def test_three_times(self, name):
@@ -116,10 +155,62 @@ class TestSchedules:
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "ImageNet" in name])
 def test_imagenet_configs_are_of_the_published_network(name):
     cfg = load_config(str(ROOT / name))
+    assert cfg.MODEL.CLASSIFIER.NUM_CLASSES == 1000
+    if cfg.MODEL.BACKBONE.NAME == "build_torchvision_backbone":
+        assert Path(name).name.startswith(f"{cfg.MODEL.TORCHVISION.NAME}_")
+        return
     arch = get_arch(cfg.MODEL.FBNET.ARCH)
     assert Path(name).name.startswith(f"{arch.name}_")
-    assert cfg.MODEL.FBNET.PADDING == "published" and cfg.MODEL.CLASSIFIER.NUM_CLASSES == arch.head.num_classes
+    assert cfg.MODEL.FBNET.PADDING == "published" and arch.head.num_classes == 1000
     assert cfg.INPUT.CLASSIFICATION.TEST_SIZE == 0  # the architecture's own
+
+
+@pytest.mark.parametrize("letter", "abcdefg")
+def test_cifar10_configs_are_of_the_form_for_small_images(letter):
+    """FBNetV3 section 4.3: at the resolution of the form, without distillation, EMA with 0.999."""
+    cfg = load_config(str(ROOT / f"configs/CIFAR10-Classification/fbnet_v3_{letter}_32px_200e.yaml"))
+    assert cfg.MODEL.FBNET.ARCH == f"fbnet_v3_{letter}_32px" and cfg.MODEL.FBNET.NORM == "BN"
+    assert not (cfg.INPUT.CLASSIFICATION.TRAIN_SIZE or cfg.INPUT.CLASSIFICATION.TEST_SIZE)
+    assert get_arch(cfg.MODEL.FBNET.ARCH).head.num_classes == cfg.MODEL.CLASSIFIER.NUM_CLASSES == 10
+    assert not cfg.MODEL.DISTILLATION.ENABLED and cfg.MODEL_EMA.ENABLED and cfg.MODEL_EMA.DECAY == 0.999
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "_distill_" in name])
+def test_distillation_is_the_only_difference(name):
+    """Section 4.2: the second step has the recipe of the first, 0.8 of the teacher's term and 0.2 of the labels'."""
+    plain, distilled = (load_config(str(ROOT / one)) for one in (name.replace("_distill_", "_"), name))
+    keys = distilled.MODEL.DISTILLATION
+    assert keys.ENABLED and (keys.SOFT_WEIGHT, keys.HARD_WEIGHT) == (0.8, 0.2)
+    teacher = load_config(keys.TEACHER_CONFIG)
+    assert teacher.MODEL.FBNET.ARCH == "fbnet_v3_g" and not teacher.MODEL.DISTILLATION.ENABLED
+    assert Path(keys.TEACHER_WEIGHTS).parent == Path(teacher.OUTPUT_DIR)
+    distilled.MODEL.DISTILLATION, distilled.OUTPUT_DIR = plain.MODEL.DISTILLATION, plain.OUTPUT_DIR
+    assert distilled.dump() == plain.dump()
+
+
+@pytest.mark.parametrize("letter, expected", [*((one, 0.1) for one in "abcde"), ("f", 0.2), ("g", 0.2)])
+def test_stochastic_depth_of_f_and_g(letter, expected):
+    """Section 4.2: 0.2 for FBNetV3-F and G."""
+    names = [f"configs/ImageNet-Classification/fbnet_v3_{letter}_{kind}400e.yaml" for kind in ("", "distill_")]
+    for name in names:
+        assert name not in CONFIGS or load_config(str(ROOT / name)).MODEL.FBNET.DROP_PATH == expected
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_value_of_a_recipe_is_marked(name):
+    """As published or as a default; ``recipe_marks`` raises where one is not."""
+    marks = recipe_marks(ROOT / name)
+    cfg = load_config(str(ROOT / name))
+    assert len(marks) >= 5 and {mark.published for mark in marks.values()} <= {True, False}
+    recipe_from_config(cfg)  # raises where a value is none of a recipe
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_s_recipe_comes_back(name):
+    cfg = load_config(str(ROOT / name))
+    before = cfg.dump()
+    apply_recipe(cfg, recipe_from_config(cfg))
+    assert cfg.dump() == before
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "_imagenet_" in name])
@@ -210,13 +301,29 @@ SHRINK = {
 SEARCH = {"DNAS.EPOCHS": 1, "DNAS.THETA_START": 0, "DNAS.CLASSES": 0, "SOLVER.IMS_PER_BATCH": 1}
 
 
+# Of configs that count in epochs: one, which is two iterations of four images.
+EPOCH = {
+    "SOLVER.EPOCHS": 1,
+    "SOLVER.WARMUP_EPOCHS": 0.0,
+    "SOLVER.STEP_EPOCHS": (),
+    "SOLVER.CHECKPOINT_EPOCHS": 0,
+    "TEST.EVAL_EPOCHS": 0,
+}
+
+
 def shrunk(name: str, datasets: dict, output: Path) -> CfgNode:
     cfg = load_config(str(ROOT / name))
     search = cfg.TRAINER == "DNASTrainer"
-    small = {**SHRINK, **(SEARCH if search else {})}
+    small = {**SHRINK, **(SEARCH if search else {}), **(EPOCH if cfg.SOLVER.EPOCHS else {})}
     cfg.merge_from_list([part for pair in small.items() for part in pair])
     cfg.DATASETS.TRAIN = (datasets[inner_name(cfg) == "ImageClassifier"],)
     cfg.OUTPUT_DIR = str(output)
+    if cfg.MODEL.DISTILLATION.ENABLED:
+        cfg.MODEL.DISTILLATION.TEACHER_OPTS = ["MODEL.FBNET.WIDTH_MULT", 0.25, "MODEL.FBNET.NORM", "BN"]
+        cfg.MODEL.DISTILLATION.TEACHER_WEIGHTS = str(output / "teacher.pth")
+        narrow = [*cfg.MODEL.DISTILLATION.TEACHER_OPTS, "MODEL.DEVICE", "cpu"]
+        teacher = build_model(load_config(cfg.MODEL.DISTILLATION.TEACHER_CONFIG, narrow))
+        torch.save({"model": teacher.state_dict()}, cfg.MODEL.DISTILLATION.TEACHER_WEIGHTS)
     if search:
         cfg.LATENCY.TABLE = str(output / "table.json")
         save_table(any_table(space_from_config(cfg)), cfg.LATENCY.TABLE)

@@ -24,9 +24,11 @@ ALLOWED = {
     "data": ["arch"],
     "evaluation": ["arch"],
     "checkpoint": ["arch", "atomic_file"],
-    "engine": ["arch", "modeling", "latency", "data", "evaluation", "checkpoint", "config"],
+    "engine": ["arch", "modeling", "latency", "data", "evaluation", "checkpoint", "atomic_file", "config"],
     "dnas": ["arch", "layers", "modeling", "latency", "data", "checkpoint", "engine", "atomic_file"],
-    "nars": ["arch", "latency", "engine", "data", "checkpoint", "modeling", "atomic_file", "config"],
+    "recipe": ["arch", "engine", "atomic_file"],
+    "ablation": ["arch", "modeling", "data", "engine", "recipe", "atomic_file"],
+    "nars": ["arch", "latency", "engine", "data", "checkpoint", "modeling", "recipe", "atomic_file", "config"],
     "config": [],
     "version": [],
 }

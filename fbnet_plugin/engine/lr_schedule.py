@@ -8,7 +8,7 @@ import torch
 from detectron2 import solver
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier, WarmupParamScheduler
-from fvcore.common.param_scheduler import ParamScheduler
+from fvcore.common.param_scheduler import MultiStepParamScheduler, ParamScheduler
 
 from fbnet_plugin.data.stream import TrainLoader
 
@@ -17,26 +17,21 @@ from .errors import ConfigError, did_you_mean
 EXPONENTIAL = "WarmupExponentialLR"
 
 
-class EpochDecayScheduler(ParamScheduler):
-    """The factor ``decay ** n`` in the n-th epoch (from 0) after the warm-up, 1 before its end."""
+def epoch_decay(decay: float, iterations: int, epochs: int, warmup: int = 0) -> ParamScheduler:
+    """The factor ``decay ** n`` in the n-th epoch (from 0) after the warm-up, 1 before its end.
 
-    def __init__(self, decay: float, iterations: int, epochs: int, warmup: int = 0):
-        """
-        Args:
-            decay: per epoch.
-            iterations: of the whole schedule.
-            epochs: of the whole schedule, of equal length.
-            warmup: iterations before the first of these epochs.
-        """
-        self._decay, self._iterations, self._epochs, self._warmup = decay, iterations, epochs, warmup
+    fvcore's schedulers take an iteration for the next one from a millionth of the schedule before it: of a schedule
+    of more than a million iterations, each step is one iteration earlier per million.
 
-    def __call__(self, where: float) -> float:
-        """
-        Args:
-            where: share of the schedule that is over, in [0, 1].
-        """
-        since = max(round(where * self._iterations) - self._warmup, 0)
-        return self._decay ** (since * self._epochs // self._iterations)
+    Args:
+        decay: per epoch.
+        iterations: of the whole schedule.
+        epochs: of the whole schedule, of equal length.
+        warmup: iterations before the first of these epochs.
+    """
+    ends = (warmup + -(-number * iterations // epochs) for number in range(1, epochs))  # rounded up
+    milestones = [end for end in ends if end < iterations]
+    return MultiStepParamScheduler([decay**n for n in range(len(milestones) + 1)], iterations, milestones)
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
@@ -53,7 +48,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
     keys = cfg.SOLVER
     if keys.LR_SCHEDULER_NAME != EXPONENTIAL:
         return solver.build_lr_scheduler(cfg, optimizer)
-    decay = EpochDecayScheduler(keys.EPOCH_DECAY, keys.MAX_ITER, keys.EPOCHS, keys.WARMUP_ITERS)
+    decay = epoch_decay(keys.EPOCH_DECAY, keys.MAX_ITER, keys.EPOCHS, keys.WARMUP_ITERS)
     warmup = min(keys.WARMUP_ITERS / keys.MAX_ITER, 1.0)
     schedule = WarmupParamScheduler(decay, keys.WARMUP_FACTOR, warmup, keys.WARMUP_METHOD)
     return LRMultiplier(optimizer, multiplier=schedule, max_iter=keys.MAX_ITER)
@@ -76,7 +71,7 @@ def check_schedule(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.LR_SCHEDULER_NAME is {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"
         )
-    for key in ("EPOCHS", "WARMUP_EPOCHS", "STOP_EPOCH"):
+    for key in ("EPOCHS", "WARMUP_EPOCHS", "STOP_EPOCH", "CHECKPOINT_EPOCHS"):
         if keys[key] < 0:
             raise ConfigError(f"SOLVER.{key} is {keys[key]}, expected 0 or more")
     if cfg.TEST.EVAL_EPOCHS < 0:
@@ -92,7 +87,8 @@ def check_schedule(cfg: CfgNode) -> None:
 def counts_epochs(cfg: CfgNode) -> bool:
     """Whether any length is given in epochs, so that the size of the training set must be known."""
     keys = cfg.SOLVER
-    return bool(keys.EPOCHS or keys.WARMUP_EPOCHS or keys.STEP_EPOCHS or keys.STOP_EPOCH or cfg.TEST.EVAL_EPOCHS)
+    given = (keys.EPOCHS, keys.WARMUP_EPOCHS, keys.STEP_EPOCHS, keys.STOP_EPOCH, keys.CHECKPOINT_EPOCHS)
+    return any(given) or bool(cfg.TEST.EVAL_EPOCHS)
 
 
 def epoch_length(cfg: CfgNode, size: int) -> int:
@@ -140,6 +136,8 @@ def in_iterations(cfg: CfgNode, size: int) -> CfgNode:
         keys.STEPS = tuple(round(epoch * length) for epoch in keys.STEP_EPOCHS)
     if cfg.TEST.EVAL_EPOCHS:
         cfg.TEST.EVAL_PERIOD = cfg.TEST.EVAL_EPOCHS * length
+    if keys.CHECKPOINT_EPOCHS:
+        keys.CHECKPOINT_PERIOD = keys.CHECKPOINT_EPOCHS * length
     cfg.freeze()
     return cfg
 

@@ -20,10 +20,10 @@ from fbnet_plugin.arch.yaml_file import arch_from_dict
 from fbnet_plugin.atomic_file import atomic_write
 from fbnet_plugin.data import register_from_config
 from fbnet_plugin.engine import FBNetTrainer, load_config
+from fbnet_plugin.recipe import Recipe, apply_recipe, recipe_from_dict, save_recipe
 
 from .data import register_search_data
 from .errors import NARSError
-from .recipe import Recipe, apply_recipe, recipe_from_dict, save_recipe
 
 Report = Callable[[int, Dict[str, float]], None]
 _LOGGERS = ("detectron2", "fbnet_plugin", "fvcore")
@@ -178,7 +178,11 @@ def candidate_config(base: CfgNode, arch_file: str, recipe: Recipe, payload: Dic
 
 
 def training_config(base: CfgNode, arch_file: str, recipe: Recipe, final: bool) -> CfgNode:
-    """``base`` with architecture and recipe, and if ``final`` the winners' schedule, as an ordinary training."""
+    """``base`` with architecture and recipe, as an ordinary training.
+
+    What the recipe says goes before ``SOLVER``'s keys. If ``final``, those lengths and that decay of ``NARS.WINNERS``
+    that are not 0 go before both: a recipe that was searched over few epochs is then trained for many.
+    """
     cfg = base.clone()
     cfg.defrost()
     cfg.TRAINER = "FBNetTrainer"

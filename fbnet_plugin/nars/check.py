@@ -16,6 +16,7 @@ from .feasible import random_feasible
 from .searcher import FEWEST, SEARCHER_REGISTRY
 from .selection import DESIGNS
 from .settings import (
+    candidate_epochs,
     check_executor,
     constraints_from_config,
     costs_from_config,
@@ -52,10 +53,10 @@ def check_search(cfg: CfgNode) -> List[str]:
             raise NARSError(f"NARS.{key} is {keys[key]}, expected at least {least}")
     if keys.SEARCHER == "NARSSearcher" and keys.BATCH * keys.ROUNDS < FEWEST:
         raise NARSError(f"NARS.BATCH times NARS.ROUNDS is {keys.BATCH * keys.ROUNDS}, expected at least {FEWEST}")
-    if cfg.SOLVER.EPOCHS < 1:
-        raise NARSError(
-            f"SOLVER.EPOCHS is {cfg.SOLVER.EPOCHS}, expected the number of epochs of a candidate's schedule"
-        )
+    epochs = candidate_epochs(cfg, space)
+    if epochs < 1:
+        key = "recipe.epochs of NARS.SPACE" if "epochs" in space.recipe_space.fixed else "SOLVER.EPOCHS"
+        raise NARSError(f"{key} is {epochs}, expected the number of epochs of a candidate's schedule")
     return _check_data(cfg) + _check_sizes(cfg, space)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from fbnet_plugin.arch import load_arch
 from fbnet_plugin.atomic_file import atomic_write
+from fbnet_plugin.recipe import load_recipe
 
 from .constraints import format_constraints
 from .errors import NARSError
-from .recipe import load_recipe
 from .run import SEARCH, WINNER, Pair, SearchRun
 from .run_data import CandidateData
 from .searcher import measured

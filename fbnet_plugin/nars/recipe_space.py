@@ -10,13 +10,14 @@ from typing import Any, Dict, List, Mapping, Tuple, Union
 
 from fbnet_plugin.arch.errors import short_key, short_repr
 from fbnet_plugin.arch.space import MAX_CHOICES, Variable
+from fbnet_plugin.recipe import FIELDS, SEARCHED, Recipe, RecipeError
+from fbnet_plugin.recipe.kinds import Integer, number_of
 
 from .errors import NARSError
-from .recipe import FIELDS, Recipe, number_of
 
-Value = Union[float, str, bool]
+Value = Union[float, str, bool, Tuple[float, ...]]
 
-NUMBERS = tuple(field for field in FIELDS if field not in ("optimizer", "ema"))
+NUMBERS = tuple(field for field, kind in FIELDS.items() if kind.numeric)
 _FORMS = "a value, {choices: [...]}, or {low: INT, high: INT, step: INT, unit: NUMBER}"
 
 
@@ -26,11 +27,12 @@ class RecipeSpace:
 
     Attributes:
         fixed: field -> value of the fields that are not searched.
-        variables: the others, named after their fields, in the order of ``Recipe``.
+        variables: those that are, named after their fields, in the order of ``Recipe``.
         lr_times: optimizer -> factor on ``lr`` under it (FBNetV3 Table 2: 4 for SGD); others have 1.
 
     Raises:
-        NARSError: a field is neither or both, or a choice that no recipe can have.
+        NARSError: one of the fields that every recipe says is neither, a field is both, a choice that no recipe can
+            have, or several numbers of epochs, as candidates are compared epoch by epoch.
     """
 
     fixed: Mapping[str, Value]
@@ -40,9 +42,11 @@ class RecipeSpace:
     def __post_init__(self) -> None:
         names = [*self.fixed, *(variable.name for variable in self.variables)]
         for field in FIELDS:
-            if names.count(field) != 1:
+            if names.count(field) > 1 or field in SEARCHED and field not in names:
                 problem = "is missing" if field not in names else "given twice"
                 raise NARSError(f"recipe.{field}: {problem}, expected {_FORMS}")
+        if any(variable.name == "epochs" for variable in self.variables):
+            raise NARSError("recipe.epochs: candidates are compared epoch by epoch, expected one value for all of them")
         self._check_choices()
 
     @classmethod
@@ -65,12 +69,14 @@ class RecipeSpace:
         data: Dict[str, Any] = {}
         for field in FIELDS:
             if field in variables:
-                data[field] = {"choices": list(variables[field].choices)}
+                choices = variables[field].choices
+                data[field] = {"choices": [list(one) if isinstance(one, tuple) else one for one in choices]}
                 data[field].update({"ordered": True} if variables[field].ordered else {})
             elif field == "lr" and self.lr_times:
                 data[field] = {"choices": [self.fixed[field]]}
-            else:
-                data[field] = self.fixed[field]
+            elif field in self.fixed:
+                value = self.fixed[field]
+                data[field] = list(value) if isinstance(value, tuple) else value
         if self.lr_times:
             data["lr"]["times"] = {"optimizer": dict(self.lr_times)}
         return data
@@ -94,7 +100,7 @@ class RecipeSpace:
 def _check(values: Dict[str, Any], make: Any, field: str) -> None:
     try:
         make(values)
-    except NARSError as error:
+    except RecipeError as error:
         raise NARSError(f"recipe.{error}") from None
     except (TypeError, ArithmeticError):  # a factor on what is no number
         raise NARSError(f"recipe.{field}: got {short_repr(values[field])}, expected a number") from None
@@ -117,7 +123,7 @@ def recipe_space_from_dict(data: Any) -> RecipeSpace:
         NARSError: names key, value and what is accepted.
     """
     if not isinstance(data, dict):
-        raise NARSError(f"recipe: got {short_repr(data)}, expected a mapping with {', '.join(FIELDS)}")
+        raise NARSError(f"recipe: got {short_repr(data)}, expected a mapping with {', '.join(SEARCHED)}")
     for key in data:
         if key not in FIELDS:
             raise NARSError(f"recipe.{short_key(key)}: unknown key, expected {', '.join(FIELDS)}")
@@ -132,8 +138,13 @@ def recipe_space_from_dict(data: Any) -> RecipeSpace:
         if isinstance(given, dict):
             variables.append(_read_variable(field, given))
         else:
-            fixed[field] = number_of(given) if field in NUMBERS else given
+            fixed[field] = _value(field, given)
     return RecipeSpace(fixed, tuple(variables), times)
+
+
+def _value(field: str, given: Any) -> Any:
+    """A value as a recipe has it; one that no recipe has is found out later."""
+    return tuple(given) if isinstance(given, list) else FIELDS[field].read(given)
 
 
 def _read_times(data: Any) -> Dict[str, float]:
@@ -152,7 +163,9 @@ def _read_variable(field: str, data: Dict[Any, Any]) -> Variable:
         low, high, step, unit = data["low"], data["high"], data.get("step", 1), number_of(data.get("unit", 1))
         whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (low, high, step))
         if whole and step > 0 and low <= high and (high - low) // step < MAX_CHOICES and _is_number(unit) and unit > 0:
-            return Variable(field, tuple(_product(value, unit) for value in range(low, high + 1, step)), ordered=True)
+            values = [_product(value, unit) for value in range(low, high + 1, step)]
+            whole = isinstance(FIELDS[field], Integer) and all(value.is_integer() for value in values)
+            return Variable(field, tuple(map(int, values) if whole else values), ordered=True)
     raise NARSError(f"{where}: got {short_repr(data)}, expected {_FORMS}, at most {MAX_CHOICES} choices")
 
 
@@ -162,7 +175,7 @@ def _read_choices(field: str, choices: Any, ordered: Any) -> Variable:
         raise NARSError(f"{where}.choices: got {short_repr(choices)}, expected a list of 1 to {MAX_CHOICES} values")
     if not isinstance(ordered, bool):
         raise NARSError(f"{where}.ordered: got {short_repr(ordered)}, expected true or false")
-    values = [number_of(value) for value in choices] if field in NUMBERS else choices
+    values = [_value(field, value) for value in choices]
     if any(value in values[:place] for place, value in enumerate(values)):
         raise NARSError(f"{where}.choices: got {short_repr(choices)}, expected each value once")
     if ordered:

@@ -12,15 +12,16 @@ from fbnet_plugin.arch import ArchSpec
 from fbnet_plugin.arch.plain_yaml import parse_yaml
 from fbnet_plugin.arch.yaml_file import dump_arch
 from fbnet_plugin.engine.random_state import mix
+from fbnet_plugin.recipe import Recipe
 
 from .candidate import make_payload
 from .costs import Costs
 from .encoding import Encoding
 from .errors import NARSError
 from .evaluation import evaluate
-from .recipe import Recipe
 from .run_data import CandidateData
 from .settings import (
+    candidate_epochs,
     constraints_from_config,
     costs_from_config,
     executor_from_config,
@@ -103,7 +104,7 @@ class SearchRun:
     @property
     def epochs(self) -> int:
         """Of a candidate's whole schedule in the search."""
-        return self.cfg.SOLVER.EPOCHS
+        return candidate_epochs(self.cfg, self.space)
 
     @property
     def final_epochs(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from detectron2.config import CfgNode
 
 from fbnet_plugin.arch import get_arch
 from fbnet_plugin.latency import LatencyTable, load_table
+from fbnet_plugin.recipe import SEARCHED, Recipe, RecipeError, recipe_from_config
 
 from .constraints import Constraint, parse_constraints
 from .costs import Costs
@@ -19,7 +20,6 @@ from .evolution import EvolutionSettings
 from .executors import Executor, ExecutorSettings, build_executor, executor_class
 from .executors.ray_executor import import_ray
 from .predictor import PredictorSettings
-from .recipe import recipe_from_config
 from .space import JointSpace, load_joint_space
 
 MODES = ("joint", "recipe", "architecture")
@@ -39,8 +39,22 @@ def space_from_config(cfg: CfgNode) -> JointSpace:
     if keys.MODE == "recipe":
         return space.with_arch(get_arch(cfg.MODEL.FBNET.ARCH))
     if keys.MODE == "architecture":
-        return space.with_recipe(recipe_from_config(cfg))
+        return space.with_recipe(_own_recipe(cfg))
     return space
+
+
+def _own_recipe(cfg: CfgNode) -> Recipe:
+    """What is searched elsewhere, as the config has it; candidates are made of that config, so it says the rest."""
+    try:
+        return recipe_from_config(cfg, SEARCHED)
+    except RecipeError as error:
+        raise NARSError(str(error)) from None
+
+
+def candidate_epochs(cfg: CfgNode, space: JointSpace) -> int:
+    """Of a candidate's schedule: those of the space's recipes, else ``SOLVER.EPOCHS``."""
+    fixed: Any = space.recipe_space.fixed.get("epochs")
+    return cfg.SOLVER.EPOCHS if fixed is None else int(fixed)
 
 
 def table_from_config(cfg: CfgNode) -> Optional[LatencyTable]:

@@ -21,9 +21,9 @@ from fbnet_plugin.arch.checks import check_line, check_text
 from fbnet_plugin.arch.errors import short_key, short_repr
 from fbnet_plugin.arch.plain_yaml import parse_yaml, read_text
 from fbnet_plugin.arch.space import space_from_dict
+from fbnet_plugin.recipe import Recipe
 
 from .errors import NARSError
-from .recipe import Recipe
 from .recipe_space import RecipeSpace, recipe_space_from_dict
 
 SPACES = Path(__file__).parent / "spaces"
@@ -177,7 +177,7 @@ def joint_space_from_dict(data: Any, folder: str = "") -> JointSpace:
     except ArchError as error:
         raise NARSError(str(error)) from None
     if "recipe" not in data:
-        raise NARSError("recipe: is missing, expected a mapping with every field of a recipe")
+        raise NARSError("recipe: is missing, expected a mapping with the fields of a recipe")
     return JointSpace(name, architectures, recipe_space_from_dict(data["recipe"]), notes)
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from fbnet_plugin.arch import save_arch
 from fbnet_plugin.atomic_file import atomic_write
+from fbnet_plugin.recipe import save_recipe
 
 from .candidate import training_config, write_config
 from .constraints import Constraint, format_constraints
-from .recipe import save_recipe
 from .run import WINNER, Pair, SearchRun, arch_data
 from .run_data import CandidateData
 

@@ -4,13 +4,16 @@ import copy
 
 import pytest
 import torch
+from detectron2.layers.batch_norm import NaiveSyncBatchNorm
+from detectron2.modeling import build_model
 from tiny_task import TinyClassifier, tiny_cfg
 from torch import nn
 
-from fbnet_plugin.engine import ConfigError, FBNetTrainer
+from fbnet_plugin.engine import ConfigError, FBNetTrainer, load_config
 from fbnet_plugin.engine.optimizer import OPTIMIZERS, RMSPropTF, build_optimizer
 
 RMSPROP = ("SOLVER.OPTIMIZER", "RMSProp")
+NORMS = {"BN": nn.BatchNorm2d, "SyncBN": (nn.SyncBatchNorm, NaiveSyncBatchNorm), "naiveSyncBN": NaiveSyncBatchNorm}
 
 
 def network():
@@ -107,6 +110,62 @@ def test_groups_and_clipping_are_detectron2s(tmp_path, clip):
         weight.grad = torch.ones_like(weight)
     built["RMSProp"].step()
     assert all((weight.grad.abs().max() <= 1e-3) == clip for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("norm", list(NORMS))
+def test_norms_and_biases_of_an_fbnet_are_not_decayed(name, norm):
+    """Each parameter of a real classifier: what its layer's type says, found without Detectron2's own list of types."""
+    cfg = load_config("ImageNet-Classification/fbnet_v3_a_400e.yaml")
+    small = ("MODEL.DEVICE", "cpu", "MODEL.FBNET.WIDTH_MULT", 0.25, "MODEL.FBNET.NORM", norm)
+    cfg.merge_from_list([*small, "SOLVER.OPTIMIZER", name, "SOLVER.WEIGHT_DECAY", 0.125])
+    model = build_model(cfg)
+    optimizer = build_optimizer(cfg, model)
+    found = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    counts = {"norm": 0, "bias": 0, "weight": 0}
+    for module in model.modules():
+        for key, weight in module.named_parameters(recurse=False):
+            kind = "norm" if isinstance(module, NORMS[norm]) else "bias" if key == "bias" else "weight"
+            counts[kind] += 1
+            assert found.pop(id(weight)) == (0.125 if kind == "weight" else 0.0), (type(module), key)
+            assert kind != "weight" or isinstance(module, (nn.Conv2d, nn.Linear))
+    assert not found and min(counts.values()) > 10
+
+
+@pytest.mark.parametrize("key, field", [("WEIGHT_DECAY_NORM", 0.0), ("WEIGHT_DECAY_BIAS", None)])
+def test_the_keys_decays_are_detectron2s(tmp_path, key, field):
+    """Without a word in the config, biases are decayed as weights are."""
+    assert tiny_cfg(tmp_path).SOLVER[key] == field
+    groups = build_optimizer(tiny_cfg(tmp_path, "SOLVER.WEIGHT_DECAY", 0.125), network()).param_groups
+    assert {group["weight_decay"]: len(group["params"]) for group in groups} == {0.125: 4, 0.0: 2}
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_a_step_with_clipped_gradients_is_one_of_clipped_gradients(tmp_path, name, kind):
+    """torch.nn.utils clips per parameter, as Detectron2 says that it does."""
+    clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", kind)
+    clip += ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.01)
+    ours, theirs = network(), network()
+    clipped = build_optimizer(tiny_cfg(tmp_path, *clip, "SOLVER.OPTIMIZER", name), ours)
+    plain = build_optimizer(tiny_cfg(tmp_path, "SOLVER.OPTIMIZER", name), theirs)
+    for step in range(3):
+        for model, optimizer in ((ours, clipped), (theirs, plain)):
+            inputs = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+        for weight in theirs.parameters():
+            before = weight.grad.abs().max()
+            if kind == "value":
+                nn.utils.clip_grad_value_([weight], 0.01)
+            else:
+                nn.utils.clip_grad_norm_([weight], 0.01)
+            assert before == 0 or weight.grad.abs().max() <= 0.01
+        clipped.step()
+        plain.step()
+        for one, other in zip(ours.parameters(), theirs.parameters()):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert not torch.equal(next(ours.parameters()), next(network().parameters()))
 
 
 def test_the_settings_come_from_the_config(tmp_path):

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from fbnet_plugin.arch import get_arch, load_space, save_space
+from fbnet_plugin.nars.encoding import Encoding
 from fbnet_plugin.nars.errors import NARSError
-from fbnet_plugin.nars.recipe import Recipe
 from fbnet_plugin.nars.space import JointSpace, joint_space_from_dict, list_joint_spaces, load_joint_space
+from fbnet_plugin.recipe import FIELDS, Recipe
 
 SPACES = {name: load_joint_space(name) for name in list_joint_spaces()}
 V3 = SPACES["fbnet_v3"]
@@ -136,6 +137,48 @@ def test_a_small_space(tmp_path: Path) -> None:
     assert joint_space_from_dict(shuffled).digest() == space.digest()
 
 
+FURTHER = {
+    "label_smoothing": {"low": 0, "high": 2, "unit": 0.1},
+    "rand_augment_magnitude": {"low": 5, "high": 15, "step": 5},
+    "auto_augment": {"choices": ["randaugment", "none"]},
+    "step_epochs": {"choices": [[30, 60], [45, 60], []]},
+    "weight_decay_bias": {"choices": [0, "same"]},
+    "schedule": "step",
+    "epochs": 90,
+    "gamma": "1e-1",
+}
+
+
+def test_any_field_of_a_recipe_can_be_searched() -> None:
+    """Beside the seven of the paper: further ones, fixed or as choices, come back as the recipe's own values."""
+    space = joint_space_from_dict({**SMALL, "recipe": {**RECIPE, **FURTHER}})
+    names = [variable.name for variable in space.variables[space.num_arch :]]
+    assert names[4:] == [name for name in FIELDS if isinstance(FURTHER.get(name), dict)]
+    assert choices(space)["rand_augment_magnitude"] == (5, 10, 15) and space.variables[-1].ordered
+    assert all(type(value) is int for value in choices(space)["rand_augment_magnitude"])
+    for point in space.sample(20, np.random.default_rng(0)):
+        recipe, chosen = space.recipe(point), dict(zip(names, point[space.num_arch :]))
+        assert (recipe.schedule, recipe.epochs, recipe.gamma, recipe.momentum) == ("step", 90, 0.1, None)
+        assert recipe.step_epochs == [(30, 60), (45, 60), ()][chosen["step_epochs"]]
+        assert recipe.weight_decay_bias == [0.0, "same"][chosen["weight_decay_bias"]]
+        assert recipe.label_smoothing == [0.0, 0.1, 0.2][chosen["label_smoothing"]]
+    again = joint_space_from_dict(json.loads(json.dumps(space.to_dict())))
+    assert again.digest() == space.digest() != joint_space_from_dict(SMALL).digest()
+    assert again.recipe([0] * len(space.variables)) == space.recipe([0] * len(space.variables))
+
+
+def test_further_fields_are_encoded_as_the_others_are() -> None:
+    space = joint_space_from_dict({**SMALL, "recipe": {**RECIPE, **FURTHER}})
+    encoding = Encoding(space.variables, space.num_arch)
+    points = space.sample(50, np.random.default_rng(1))
+    assert (encoding.decode(encoding.encode(points)) == points).all()
+    columns = [name for name in encoding.columns if name.partition("=")[0] in FURTHER]
+    assert columns == [
+        *("step_epochs=0", "step_epochs=1", "step_epochs=2", "weight_decay_bias=0", "weight_decay_bias=same"),
+        *("label_smoothing", "auto_augment=randaugment", "auto_augment=none", "rand_augment_magnitude"),
+    ]
+
+
 def test_paths_are_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     save_space(load_space("fbnet_digits"), tmp_path / "sub" / "mine.yaml")
@@ -194,7 +237,10 @@ ERRORS = [
     (("recipe",), REMOVED, "recipe: is missing, expected a mapping"),
     (("recipe",), 3, "recipe: got 3, expected a mapping with lr, optimizer"),
     (("recipe", "mixup"), REMOVED, "recipe.mixup: is missing, expected a value, {choices: [...]}, or {low: INT"),
-    (("recipe", "momentum"), 0.9, "recipe.momentum: unknown key, expected lr, optimizer"),
+    (("recipe", "warm_up"), 0.9, "recipe.warm_up: unknown key, expected lr, optimizer"),
+    (("recipe", "epochs"), {"low": 10, "high": 20}, "recipe.epochs: candidates are compared epoch by epoch"),
+    (("recipe", "schedule"), {"choices": ["step", "poly"]}, "recipe.schedule: got 'poly', expected one of cosine"),
+    (("recipe", "rand_augment_magnitude"), {"low": 28, "high": 31}, "rand_augment_magnitude: got 31, expected a whole"),
     (("recipe", "dropout"), 1.5, "recipe.dropout: got 1.5, expected a number from 0 to 1"),
     (("recipe", "optimizer"), {"choices": ["sgd", "adam"]}, "recipe.optimizer: got 'adam', expected one of sgd"),
     (("recipe", "optimizer"), {"low": 1, "high": 2}, "recipe.optimizer: got {"),

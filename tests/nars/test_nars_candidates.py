@@ -6,14 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from small_nars import nars_cfg
 
 from fbnet_plugin.engine import load_config
+from fbnet_plugin.nars.candidate import training_config
+from fbnet_plugin.nars.check import check_search
 from fbnet_plugin.nars.data import register_search_data, search_parts
 from fbnet_plugin.nars.errors import NARSError
 from fbnet_plugin.nars.run import SearchRun
+from fbnet_plugin.nars.space import load_joint_space
 from fbnet_plugin.nars.store import Store
+from fbnet_plugin.recipe import recipe_from_dict
 
 
 def test_withheld_images_are_not_trained_on(tmp_path):
@@ -47,6 +52,51 @@ def test_a_candidate_that_diverges_is_a_failure(tmp_path):
         first, second = store.candidates()
         assert (first.state, store.kind(first.id), second.state) == ("failed", "diverged", "done")
         assert "loss" in first.reason and first.accuracy is None
+
+
+def space_with(folder, **recipe):
+    """The file of the digits' space with more in its recipes."""
+    data = load_joint_space("digits").to_dict()
+    path = folder / "space.yaml"
+    path.write_text(yaml.safe_dump({**data, "recipe": {**data["recipe"], **recipe}}))
+    return str(path)
+
+
+def test_what_a_space_s_recipes_say_goes_before_the_config(tmp_path):
+    """The search has the recipe's own length, a winner's training that of NARS.WINNERS; the rest holds in both."""
+    recipe = {"epochs": 2, "label_smoothing": {"choices": [0.1, 0.2]}, "batch_size": 64, "auto_augment": "randaugment"}
+    cfg = nars_cfg(tmp_path, "NARS.SPACE", space_with(tmp_path, **recipe), "NARS.WINNERS.EPOCHS", 9)
+    assert isinstance(check_search(cfg), list) and cfg.SOLVER.EPOCHS == 4
+    with Store(tmp_path / "nars.sqlite") as store, SearchRun(cfg, store, 1) as run:
+        assert (run.epochs, run.final_epochs) == (2, 9)
+        points = np.zeros((2, len(run.space.variables)), np.int64)
+        points[1, [one.name for one in run.space.variables].index("label_smoothing")] = 1
+        pairs = run.pairs(points, ["first", "second"])
+        for final, epochs in ((False, 2), (True, 9)):
+            found = [training_config(cfg, "fbnet_v3_a", pair.recipe, final) for pair in pairs]
+            assert [one.SOLVER.EPOCHS for one in found] == [epochs] * 2
+            assert [one.MODEL.CLASSIFIER.LABEL_SMOOTHING for one in found] == [0.1, 0.2]
+            assert {one.SOLVER.IMS_PER_BATCH for one in found} == {64}
+            assert {one.INPUT.CLASSIFICATION.AUTO_AUGMENT for one in found} == {"randaugment"}
+        assert [recipe_from_dict(pair.recipe.to_dict()) for pair in pairs] == [pair.recipe for pair in pairs]
+
+
+def test_a_candidate_with_a_length_of_its_own_is_trained_so_long(tmp_path):
+    opts = ("NARS.EVALUATION.EXECUTOR", "InProcessExecutor", "NARS.VALIDATION_IMAGES", 1000)
+    cfg = nars_cfg(tmp_path, "NARS.SPACE", space_with(tmp_path, epochs=2, batch_size=64), *opts)
+    with Store(tmp_path / "nars.sqlite") as store, SearchRun(cfg, store, 1) as run:
+        pairs = run.pairs(np.zeros((1, len(run.space.variables)), np.int64), ["one"])
+        run.evaluate(run.add(pairs, "search", 1, run.epochs))
+        (one,) = store.candidates()
+        assert one.state == "done" and [epoch for epoch, _ in one.curve] == [1, 2], one.reason
+        assert one.recipe["epochs"] == 2 and one.recipe["batch_size"] == 64
+
+
+def test_recipes_that_a_search_cannot_have(tmp_path):
+    with pytest.raises(NARSError, match="recipe.epochs of NARS.SPACE is 0, expected the number of epochs"):
+        check_search(nars_cfg(tmp_path, "NARS.SPACE", space_with(tmp_path, epochs=0)))
+    with pytest.raises(NARSError, match="MODEL.CLASSIFIER.DROPOUT: got 2.0, expected a number from 0 to 1"):
+        check_search(nars_cfg(tmp_path, "NARS.MODE", "architecture", "MODEL.CLASSIFIER.DROPOUT", 2.0))
 
 
 @pytest.mark.parametrize("metric", ["bbox/AP", "bbox/nothing"])

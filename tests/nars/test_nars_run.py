@@ -21,11 +21,11 @@ from fbnet_plugin.nars import SEARCHER_REGISTRY
 from fbnet_plugin.nars.check import check_search
 from fbnet_plugin.nars.errors import NARSError
 from fbnet_plugin.nars.opened import open_run, trained_predictor
-from fbnet_plugin.nars.recipe import load_recipe, recipe_from_config
 from fbnet_plugin.nars.searcher import RandomSearcher, Searcher, evolve_for
 from fbnet_plugin.nars.settings import checked
 from fbnet_plugin.nars.store import Store
 from fbnet_plugin.nars.trainer import NARSTrainer, store_path
+from fbnet_plugin.recipe import SEARCHED, load_recipe, recipe_from_config
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_files_of_a_winner_train(finished):
     recipe = load_recipe(str(finished / "winners" / "macs1M-1.recipe.yaml"))
     assert arch.cost().macs <= 1e6
     cfg = load_config(str(finished / "winners" / "macs1M-1.yaml"))
-    assert cfg.TRAINER == "FBNetTrainer" and cfg.SOLVER.EPOCHS == 16 and recipe_from_config(cfg) == recipe
+    assert cfg.TRAINER == "FBNetTrainer" and cfg.SOLVER.EPOCHS == 16 and recipe_from_config(cfg, SEARCHED) == recipe
     (row, _) = json.loads((finished / "winners.json").read_text())
     assert row["name"] == "macs1M-1" and row["recipe"] == recipe.to_dict() and row["mean"] == row["accuracy"][0]
 
@@ -338,5 +338,6 @@ def test_architecture_only(tmp_path):
     search(cfg)
     with open_run(str(tmp_path), read_only=True) as (run, store):
         assert run.space.num_arch == len(run.space.variables)
-        assert {json.dumps(one.recipe) for one in run.done()} == {json.dumps(recipe_from_config(cfg).to_dict())}
+        own = recipe_from_config(cfg, SEARCHED).to_dict()
+        assert {json.dumps(one.recipe) for one in run.done()} == {json.dumps(own)}
         assert len({json.dumps(one.arch) for one in run.done()}) == 24

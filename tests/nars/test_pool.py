@@ -18,8 +18,8 @@ from fbnet_plugin.nars.costs import Costs
 from fbnet_plugin.nars.errors import NARSError
 from fbnet_plugin.nars.pool import Pool, make_pool
 from fbnet_plugin.nars.reach import reach
-from fbnet_plugin.nars.recipe import Recipe
 from fbnet_plugin.nars.space import JointSpace, list_joint_spaces, load_joint_space
+from fbnet_plugin.recipe import Recipe
 
 DIGITS, V3 = load_joint_space("digits"), load_joint_space("fbnet_v3")
 SGD = Recipe(0.1, "sgd", False, 0.0, 0.0, 0.0, 0.0)
