@@ -47,6 +47,8 @@ def check_search(cfg: CfgNode) -> List[str]:
         )
     if cfg.MODEL_EMA.ENABLED:
         raise SearchError("MODEL_EMA.ENABLED: a search keeps no average of the supernet's weights; expected False")
+    if cfg.MODEL.DISTILLATION.ENABLED:
+        raise SearchError("MODEL.DISTILLATION.ENABLED: a search has no teacher; expected False")
     if counts_epochs(cfg):
         raise SearchError(
             "a search has its own epochs in DNAS.EPOCHS; SOLVER.EPOCHS, SOLVER.WARMUP_EPOCHS, SOLVER.STEP_EPOCHS, "

@@ -51,7 +51,7 @@ def load_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     add_fbnet_config(cfg)
     if config_file:
         _merge_file(cfg, find_config(config_file))
-    _merge_opts(cfg, list(opts))
+    merge_opts(cfg, list(opts))
     return cfg
 
 
@@ -119,25 +119,35 @@ def _check(data: Dict[str, Any], known: CfgNode, source: str, where: Tuple[str, 
             raise ConfigError(f"{source}: {full_key} is {value!r}, expected keys below it, such as {some}")
 
 
-def _merge_opts(cfg: CfgNode, opts: List[str]) -> None:
+def merge_opts(cfg: CfgNode, opts: List[Any], source: str = "command line") -> None:
+    """Puts single values into a config, in place.
+
+    Args:
+        cfg: not frozen.
+        opts: alternately keys and values.
+        source: of these, for messages.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is missing or has the wrong type.
+    """
     for key in opts[::2]:
         if key.startswith("-"):
-            raise ConfigError(f"command line: {key} must stand before the first KEY VALUE pair")
+            raise ConfigError(f"{source}: {key} must stand before the first KEY VALUE pair")
         if "=" in key:
-            raise ConfigError(f"command line: {key!r}: expected KEY VALUE with a space between them")
+            raise ConfigError(f"{source}: {key!r}: expected KEY VALUE with a space between them")
     if len(opts) % 2:
-        raise ConfigError(f"command line: {opts[-1]!r} has no value; expected KEY VALUE pairs")
+        raise ConfigError(f"{source}: {opts[-1]!r} has no value; expected KEY VALUE pairs")
     for key, value in zip(opts[::2], opts[1::2]):
         node: Any = cfg
         for part in key.split("."):
             if not isinstance(node, CfgNode) or part not in node:
-                raise _unknown_key(cfg, key, "command line")
+                raise _unknown_key(cfg, key, source)
             node = node[part]
         if isinstance(node, CfgNode):
-            raise ConfigError(f"command line: {key} is not a value but a group of keys, such as {_some_key(node)}")
+            raise ConfigError(f"{source}: {key} is not a value but a group of keys, such as {_some_key(node)}")
         if isinstance(node, float) and (type(value) is int or isinstance(value, str) and value.strip("+-").isdecimal()):
             value = float(value)  # 25000 is as good a number of µs as 25000.0
-        _set(cfg, key, value, "command line")
+        _set(cfg, key, value, source)
 
 
 def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:

@@ -10,7 +10,7 @@ from detectron2.engine import HookBase
 from detectron2.utils.events import CommonMetricPrinter, EventStorage, get_event_storage
 
 IMAGES_PER_S = "images_per_s"
-# Accuracy while training, as the meta-architectures name it, and the factor that makes it a percentage.
+# Accuracy of a batch while training, as the meta-architectures name it, and the factor that makes it a percentage.
 TRAINING_ACCURACY = {"train/top1": 1.0, "fast_rcnn/cls_accuracy": 100.0}
 # The first figure of an evaluation that is shown, by its end: what people compare.
 _SHOWN = ("/top1", "/AP")
@@ -60,7 +60,9 @@ class ProgressPrinter(CommonMetricPrinter):
         for name, history in storage.histories().items():
             if "loss" in name and not name.startswith("classification"):
                 parts.append(f"{name}: {history.median(_WINDOW):.4g}")
-        parts += [self._shown(storage, name, factor) for name, factor in TRAINING_ACCURACY.items()]
+        for name, factor in TRAINING_ACCURACY.items():
+            share = _latest(storage, name)
+            parts.append("" if share is None else f"{name}: {factor * share:.1f}%")
         parts += [f"{name}: {value:.2f}" for name, value in evaluated(storage)]
         rate = _median(storage, IMAGES_PER_S)
         parts.append("" if rate is None else f"img/s: {rate:.1f}")
@@ -73,14 +75,11 @@ class ProgressPrinter(CommonMetricPrinter):
             parts.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
         return parts
 
-    def _shown(self, storage: EventStorage, name: str, factor: float) -> str:
-        share = _median(storage, name)
-        return "" if share is None else f"{name}: {factor * share:.1f}%"
-
 
 def evaluated(storage: EventStorage) -> List[Tuple[str, float]]:
     """The last evaluation's most telling figures, such as ("classification/top1", 75.1), averages' included."""
-    return [(name, value) for name, (value, _) in storage.latest().items() if name.endswith(_SHOWN)]
+    latest = storage.latest()
+    return [(name, latest[name][0]) for name in latest if name.endswith(_SHOWN) and name not in TRAINING_ACCURACY]
 
 
 def _median(storage: EventStorage, name: str) -> Optional[float]:

@@ -113,6 +113,11 @@ class GuardedTrainer(Guarded, SimpleTrainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
+    def watched(self, losses: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Losses, and before them what a teacher says, so that the message tells which of the two is at fault."""
+        distillation = getattr(getattr(self.model, "module", self.model), "distillation", None)
+        return losses if distillation is None else {**distillation.watched(), **losses}
+
     def state_dict(self) -> Dict[str, Any]:
         state = super().state_dict()
         return {**state, "grad_scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else state

@@ -17,7 +17,14 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
 from fbnet_plugin.checkpoint import CheckpointError, FBNetCheckpointer
-from fbnet_plugin.data import DatasetError, TrainLoader, build_test_loader, build_train_loader
+from fbnet_plugin.data import (
+    DatasetError,
+    TrainLoader,
+    build_test_loader,
+    build_train_loader,
+    check_augmentation,
+    is_classification,
+)
 from fbnet_plugin.evaluation import build_evaluator
 
 from .acceleration import accelerate, compile_parts
@@ -33,6 +40,7 @@ from .registry import TRAINER_REGISTRY
 from .results import ResultsHook
 from .step import Guarded, GuardedTrainer
 from .stop import StopHook, StopSignals, TrainingStopped
+from .teacher import check_distillation, give_teacher
 
 _logger = logging.getLogger(__name__)
 # Their message says all, and whoever called ``train`` receives it; Detectron2 would log a traceback before.
@@ -118,7 +126,9 @@ class FBNetTrainer(DefaultTrainer):
         check_average(cfg)
         if cfg.MODEL.CLASSIFIER.MIXUP < 0:
             raise ConfigError(f"MODEL.CLASSIFIER.MIXUP is {cfg.MODEL.CLASSIFIER.MIXUP}, expected 0 or more")
-        return []
+        if is_classification(cfg.DATASETS.TRAIN):
+            check_augmentation(cfg)
+        return check_distillation(cfg)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -136,8 +146,6 @@ class FBNetTrainer(DefaultTrainer):
     def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> None:
         """Gives a model what it needs for training alone: with ``MODEL.DISTILLATION.ENABLED`` its teacher."""
         if cfg.MODEL.DISTILLATION.ENABLED:
-            from .teacher import give_teacher
-
             give_teacher(cfg, model)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -9,12 +10,19 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
+from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..arch.blocks import BlockSpec
 from ..layers import Norm, build_blocks
 from .arch import arch_from_config, norm_from_config
+from .distillation import Distillation, distillation_from_config
 from .mixup import Mixup
+from .torchvision_backbone import torchvision_head
+
+# Iterations between two figures of the training accuracy: as many as between two lines of the log, and few enough
+# that waiting for the device costs nothing.
+ACCURACY_PERIOD = 20
 
 
 class ClassifierHead(nn.Module):
@@ -58,6 +66,7 @@ class ImageClassifier(nn.Module):
         head: from that map to logits.
         label_smoothing: of the cross entropy, in [0, 1).
         mixup: alpha of ``Mixup.draw`` in training; 0 mixes nothing.
+        distillation: adds the divergence from its teacher to the loss; None: the labels alone.
         pixel_mean, pixel_std: per channel, in the order of ``input_format``.
         input_format: channel order of the images, "RGB" or "BGR".
 
@@ -73,6 +82,7 @@ class ImageClassifier(nn.Module):
         head: nn.Module,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        distillation: Optional[Distillation] = None,
         pixel_mean: Tuple[float, ...],
         pixel_std: Tuple[float, ...],
         input_format: str = "RGB",
@@ -85,6 +95,7 @@ class ImageClassifier(nn.Module):
         self.feature = list(backbone.output_shape())[-1]
         self.label_smoothing = label_smoothing
         self.mixup = mixup
+        self.distillation = distillation
         self.input_format = input_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), False)
@@ -92,12 +103,12 @@ class ImageClassifier(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         backbone = build_backbone(cfg)
-        channels = list(backbone.output_shape().values())[-1].channels
         return {
             "backbone": backbone,
-            "head": head_from_config(cfg, channels),
+            "head": head_from_config(cfg, backbone),
             "label_smoothing": cfg.MODEL.CLASSIFIER.LABEL_SMOOTHING,
             "mixup": cfg.MODEL.CLASSIFIER.MIXUP,
+            "distillation": distillation_from_config(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "input_format": cfg.INPUT.FORMAT,
@@ -114,46 +125,100 @@ class ImageClassifier(nn.Module):
                 training "label", the class index.
 
         Returns:
-            In training {"loss_cls": scalar}; else one dict per image with "scores", a (num_classes,)
-            tensor of probabilities.
+            In training {"loss_cls": scalar}, with a teacher "loss_distill" too; else one dict per image with
+            "scores", a (num_classes,) tensor of probabilities.
 
         Raises:
             ValueError: a label that the classifier has no output for.
+            RuntimeError: training with a ``distillation`` that has no teacher.
         """
+        images = self.raw_images(batched_inputs).tensor
         if not self.training:
-            return [{"scores": scores} for scores in F.softmax(self.logits(batched_inputs).float(), dim=1)]
+            return [{"scores": scores} for scores in F.softmax(self.predict(images).float(), dim=1)]
         mixup = Mixup.draw(self.mixup, len(batched_inputs)) if self.mixup else None
-        logits = self.logits(batched_inputs, mixup)
-        labels = [int(one["label"]) for one in batched_inputs]
-        if not 0 <= min(labels) <= max(labels) < logits.shape[1]:
-            raise ValueError(
-                f"labels from {min(labels)} to {max(labels)} do not fit a classifier with {logits.shape[1]} outputs; "
-                "set MODEL.CLASSIFIER.NUM_CLASSES to the dataset's number of classes"
-            )
-        target = torch.tensor(labels, device=logits.device)  # (N,)
+        distillation, taught = self.distillation, None
+        if mixup is not None:
+            images = mixup.images(images.float())
+        if distillation is not None:  # before the student, as it leaves no activations behind
+            taught = distillation.teach(images.float(), batched_inputs, mixup)
+        logits = self.predict(images).float()
+        target = _labels(batched_inputs, logits)  # (N,)
         if mixup is not None:
             target = mixup.targets(target, logits.shape[1])  # (N, num_classes)
-        return {"loss_cls": F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)}
+        log_accuracy(logits, target)
+        loss = F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        return {"loss_cls": loss} if distillation is None else distillation.losses(logits, loss, taught)
 
-    def logits(self, batched_inputs: List[Dict], mixup: Optional[Mixup] = None) -> torch.Tensor:
-        """Logits of shape (N, num_classes) for the images of ``batched_inputs``, or for their mixtures."""
-        images = self.preprocess_image(batched_inputs).tensor
-        if mixup is not None:
-            images = mixup.images(images)
-        return self.head(self.backbone(images)[self.feature])
+    def logits(self, batched_inputs: List[Dict]) -> torch.Tensor:
+        """Logits of shape (N, num_classes) for the images of ``batched_inputs``."""
+        return self.predict(self.raw_images(batched_inputs).tensor)
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Raw images (N, C, H, W) of values 0 to 255 -> logits (N, num_classes)."""
+        return self.head(self.backbone(self.normalize(images))[self.feature])
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Raw images (N, C, H, W) -> what the backbone takes, by ``pixel_mean`` and ``pixel_std``."""
+        return (images - self.pixel_mean).div_(self.pixel_std)
 
     def preprocess_image(self, batched_inputs: List[Dict]) -> ImageList:
         """Normalized images, padded to one size where they differ."""
-        images = [one["image"].to(self.device) for one in batched_inputs]
-        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        return ImageList.from_tensors(images, self.backbone.size_divisibility)
+        images = self.raw_images(batched_inputs)
+        return ImageList(self.normalize(images.tensor), images.image_sizes)
+
+    def raw_images(self, batched_inputs: List[Dict]) -> ImageList:
+        """Images of values 0 to 255 on the model's device, uint8 or float32; padded with the mean to a common size."""
+        images = [one["image"] for one in batched_inputs]
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        every = max(self.backbone.size_divisibility, 1)
+        height, width = (math.ceil(max(sides) / every) * every for sides in zip(*sizes))
+        if set(sizes) == {(height, width)}:
+            batch = torch.stack(images).to(self.device)  # as bytes, which travel faster than floats
+            return ImageList(batch if batch.dtype == torch.uint8 else batch.float(), sizes)
+        batch = self.pixel_mean.repeat(len(images), 1, 1, 1).expand(-1, -1, height, width).clone()
+        for place, image, (h, w) in zip(batch, images, sizes):
+            place[:, :h, :w] = image.to(self.device)
+        return ImageList(batch, sizes)
 
 
-def head_from_config(cfg: CfgNode, in_channels: int) -> ClassifierHead:
-    """The head of ``MODEL.FBNET``'s architecture; for other backbones only pool and linear layer."""
+def _labels(batched_inputs: List[Dict], logits: torch.Tensor) -> torch.Tensor:
+    """The class indices (N,) beside the logits (N, num_classes) that they belong to."""
+    labels = [int(one["label"]) for one in batched_inputs]
+    if not 0 <= min(labels) <= max(labels) < logits.shape[1]:
+        raise ValueError(
+            f"labels from {min(labels)} to {max(labels)} do not fit a classifier with {logits.shape[1]} outputs; "
+            "set MODEL.CLASSIFIER.NUM_CLASSES to the dataset's number of classes"
+        )
+    return torch.tensor(labels, device=logits.device)
+
+
+def log_accuracy(logits: torch.Tensor, target: torch.Tensor) -> None:
+    """Gives Detectron2's event storage, where there is one, "train/top1" of each ``ACCURACY_PERIOD``-th batch.
+
+    Args:
+        logits: (N, num_classes).
+        target: classes (N,) or probabilities (N, num_classes), of which the most probable class counts.
+    """
+    try:
+        storage = get_event_storage()
+    except AssertionError:  # Detectron2 0.6 has no function that asks
+        return
+    if (storage.iter + 1) % ACCURACY_PERIOD:
+        return
+    classes = target if target.dim() == 1 else target.argmax(dim=1)
+    hits = (logits.argmax(dim=1) == classes).float().mean()
+    storage.put_scalar("train/top1", 100 * hits.item(), smoothing_hint=False)
+
+
+def head_from_config(cfg: CfgNode, backbone: Backbone) -> nn.Module:
+    """From the backbone's last feature to logits: the head of ``MODEL.FBNET``'s architecture, the one that a network of
+    torchvision has itself, and for other backbones only pool and linear layer."""
+    keys = cfg.MODEL.CLASSIFIER
+    if cfg.MODEL.BACKBONE.NAME == "build_torchvision_backbone":
+        return torchvision_head(backbone, keys.NUM_CLASSES, keys.DROPOUT)
     rows: Sequence[BlockSpec] = ()
     if cfg.MODEL.BACKBONE.NAME == "build_fbnet_backbone":
         head = arch_from_config(cfg).head
         rows = head.blocks if head is not None else ()
-    classifier = cfg.MODEL.CLASSIFIER
-    return ClassifierHead(rows, in_channels, classifier.NUM_CLASSES, classifier.DROPOUT, norm_from_config(cfg))
+    channels = list(backbone.output_shape().values())[-1].channels
+    return ClassifierHead(rows, channels, keys.NUM_CLASSES, keys.DROPOUT, norm_from_config(cfg))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,3 +40,11 @@ class Mixup:
         """Labels (N,) -> probabilities (N, num_classes): the share of an image's class, the rest of its partner's."""
         classes = F.one_hot(labels, num_classes).to(torch.float32)
         return torch.lerp(classes[self.partners.to(labels.device)], classes, self.share)
+
+    def logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (N, num_classes) of the images -> logits whose softmax is the mixture of both images' softmax."""
+        own = F.log_softmax(logits.float(), dim=1)
+        if self.share in (0, 1):
+            return own if self.share else own[self.partners.to(own.device)]
+        other = own[self.partners.to(own.device)]
+        return torch.logaddexp(own + math.log(self.share), other + math.log1p(-self.share))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from PIL import Image
@@ -141,7 +141,13 @@ def recipe(output, *opts):
     keys = {**RECIPE, **{f"MODEL.{key}": value for key, value in model.items()}}
     keys.update({"SOLVER.IMS_PER_BATCH": 12, "INPUT.FORMAT": "RGB", "INPUT.CLASSIFICATION.AUTO_AUGMENT": "randaugment"})
     keys.update({"INPUT.CLASSIFICATION.TRAIN_SIZE": 32, "INPUT.CLASSIFICATION.TEST_SIZE": 32})
-    return classification(output, *(part for pair in keys.items() for part in pair), *opts)
+    plain = [part for pair in keys.items() for part in pair]
+    teacher = os.path.join(os.path.dirname(str(output)), "teacher.pth")
+    if not os.path.exists(teacher):
+        os.makedirs(os.path.dirname(teacher), exist_ok=True)
+        torch.save({"model": build_model(classification(output, *plain)).state_dict()}, teacher)
+    distilled = ("MODEL.DISTILLATION.ENABLED", True, "MODEL.DISTILLATION.TEACHER_WEIGHTS", teacher)
+    return classification(output, *plain, *distilled, *opts)
 
 
 class Crash(Exception):

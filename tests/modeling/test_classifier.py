@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.utils import events
+from detectron2.utils.events import EventStorage
 from torch import nn
+
+from fbnet_plugin.modeling.mixup import Mixup
 
 CLASSIFIER = ["MODEL.META_ARCHITECTURE", "ImageClassifier", "MODEL.CLASSIFIER.NUM_CLASSES", 4]
 
@@ -115,3 +120,71 @@ def test_a_resnet_can_be_classified_with(make_cfg):
     size = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
     model = build_model(make_cfg(*CLASSIFIER, *resnet, *size))
     assert model(batch([0, 1]))["loss_cls"].isfinite() and model.head.fc.in_features == 512
+
+
+def test_images_of_one_size_and_of_several_are_normalized_alike(make_cfg):
+    """By the formula, image by image; what is beyond an image is 0, as in Detectron2."""
+    model = build_model(make_cfg(*CLASSIFIER))
+    mean, std = model.pixel_mean, model.pixel_std
+    for sizes in ([(32, 32)] * 3, [(32, 24), (16, 32), (8, 8)]):
+        images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+        batch = model.preprocess_image([{"image": image} for image in images])
+        assert batch.image_sizes == sizes and batch.tensor.shape == (3, 3, 32, 32)
+        for padded, image, (height, width) in zip(batch.tensor, images, sizes):
+            torch.testing.assert_close(padded[:, :height, :width], (image.float() - mean) / std)
+            padded[:, :height, :width] = 0
+            assert not padded.any()
+
+
+def test_images_are_padded_to_what_the_backbone_divides_by(make_cfg):
+    model = build_model(make_cfg(*CLASSIFIER))
+    type(model.backbone).size_divisibility, before = property(lambda _: 32), type(model.backbone).size_divisibility
+    try:
+        images = [{"image": torch.zeros(3, 40, 64)}] * 2
+        assert model.preprocess_image(images).tensor.shape == (2, 3, 64, 64)
+    finally:
+        type(model.backbone).size_divisibility = before
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_training_accuracy_is_that_of_the_batch_at_each_20th_iteration(mixed, make_cfg, monkeypatch):
+    logits = [[9.0, 0.0, 0.0, 0.0], [0.0, 9.0, 0.0, 0.0], [0.0, 0.0, 9.0, 0.0], [9.0, 0.0, 0.0, 0.0]]
+    model = with_logits(build_model(make_cfg(*CLASSIFIER, "MODEL.CLASSIFIER.MIXUP", float(mixed))), logits)
+    # Mixed with more of the partner, an image counts as the partner's class: 1 of 4 is hit instead of 3.
+    partners = torch.tensor([0, 2, 1, 3])
+    monkeypatch.setattr(Mixup, "draw", classmethod(lambda cls, alpha, size: cls(0.4, partners)))
+    images = batch([0, 1, 2, 3], 32)
+    with EventStorage(17) as storage:
+        for _ in range(25):
+            model(images)
+            storage.step()
+    history = storage.history("train/top1").values()
+    assert [(round(value), iteration) for value, iteration in history] == [(25 if mixed else 75, i) for i in (19, 39)]
+
+
+def test_without_an_event_storage_a_classifier_can_be_trained(make_cfg, monkeypatch):
+    model = build_model(make_cfg(*CLASSIFIER))
+    with monkeypatch.context() as patched:
+        patched.setattr(events, "_CURRENT_STORAGE_STACK", [])
+        assert model(batch([0, 1], 32))["loss_cls"].isfinite()
+
+
+def test_channels_last_and_bfloat16_give_the_same_loss_in_float32(make_cfg):
+    model = build_model(make_cfg(*CLASSIFIER))
+    images = batch([0, 1, 2, 3], 32)
+    expected = copy.deepcopy(model)(images)["loss_cls"]
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)(images)["loss_cls"]
+    torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(images)["loss_cls"]
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, expected, rtol=0.05, atol=0.05)
+    half.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_the_head_of_a_torchvision_network_is_its_own(make_cfg):
+    opts = ["MODEL.BACKBONE.NAME", "build_torchvision_backbone", "MODEL.TORCHVISION.NAME", "mobilenet_v3_small"]
+    model = build_model(make_cfg(*CLASSIFIER, *opts))
+    assert model.head.fc.out_features == 4 and model.head.fc.in_features == 1024
+    assert model(batch([0, 1], 32))["loss_cls"].isfinite()

@@ -118,3 +118,13 @@ def test_labels_out_of_range_and_a_negative_alpha_are_refused():
         classifier("MODEL.CLASSIFIER.MIXUP", -0.1)
     with pytest.raises(ConfigError, match="MODEL.CLASSIFIER.MIXUP is -0.1"):
         FBNetTrainer.check(config("MODEL.CLASSIFIER.MIXUP", -0.1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_mixture_of_logits_has_the_mixture_of_the_probabilities(share):
+    logits = 200 * torch.randn(SIZE, CLASSES)  # so far apart that most probabilities vanish
+    mixup = Mixup(share, torch.randperm(SIZE))
+    expected = share * logits.softmax(1) + (1 - share) * logits[mixup.partners].softmax(1)
+    mixed = mixup.logits(logits)
+    assert mixed.isfinite().all()
+    torch.testing.assert_close(mixed.softmax(1), expected)
