@@ -113,7 +113,7 @@ def _add_classification(cfg: CfgNode) -> None:
     # Aspect ratio (width / height) of the random resized crop.
     cfg.INPUT.CLASSIFICATION.CROP_ASPECT = [0.75, 1.3333333333333333]
     # Augmentation after crop and flip: "autoaugment" (ImageNet's policy), "autoaugment-cifar10", "autoaugment-svhn",
-    # "randaugment", "trivialaugment", or "" for none.
+    # "randaugment", "trivialaugment", or "" for none. What a moved image leaves empty gets the colour MODEL.PIXEL_MEAN.
     cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
     # Of RandAugment: operations per image, and their strength, 0 to 30.
     cfg.INPUT.CLASSIFICATION.RAND_AUGMENT_OPS = 2

@@ -9,7 +9,7 @@ from .loaders import (
     is_classification,
     training_dicts,
 )
-from .mapper import ClassificationMapper, DetectionMapper
+from .mapper import ClassificationMapper, DetectionMapper, check_augmentation
 from .registration import register_builtin, register_from_config
 from .stream import TrainLoader
 
@@ -17,6 +17,6 @@ register_builtin()
 
 __all__ = [
     "ClassificationMapper", "DatasetError", "DetectionMapper", "TrainLoader", "build_classification_test_loader",
-    "build_test_loader", "build_train_loader", "is_classification", "register_builtin", "register_from_config",
-    "register_image_folder", "training_dicts",
+    "build_test_loader", "build_train_loader", "check_augmentation", "is_classification", "register_builtin",
+    "register_from_config", "register_image_folder", "training_dicts",
 ]  # fmt: skip

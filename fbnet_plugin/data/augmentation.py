@@ -1,90 +1,93 @@
-"""The geometry of ImageNet training and testing as Detectron2 augmentations, to the pixel as torchvision does it."""
+"""What happens to a classifier's images in training and in testing: torchvision's transforms of PIL images.
+
+All random numbers come from PyTorch's global generator. Pixels are interpolated bilinearly, as in torchvision's
+reference recipe, whose results these are to the pixel.
+"""
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
-from detectron2.data import transforms as T
-from fvcore.transforms.transform import CropTransform, PadTransform, Transform, TransformList
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import AutoAugmentPolicy, InterpolationMode
 
-SAMPLING_ATTEMPTS = 10
+# From a PIL image to a PIL image.
+Transform = Callable[[Image.Image], Image.Image]
 
-
-class RandomResizedCrop(T.Augmentation):
-    """Cuts a random rectangle out of the image and scales it to a square."""
-
-    def __init__(self, size: int, area: Sequence[float], aspect: Sequence[float]):
-        """
-        Args:
-            size: px of the square.
-            area: smallest and largest area of the rectangle as fractions of the image's, in (0, 1].
-            aspect: smallest and largest width / height of the rectangle.
-
-        Raises:
-            ValueError: a range is empty or out of bounds.
-        """
-        super().__init__()
-        if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
-            raise ValueError(f"crop area: got {area!r}, expected 0 < smallest <= largest <= 1")
-        if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1]:
-            raise ValueError(f"crop aspect: got {aspect!r}, expected 0 < smallest <= largest")
-        self.size, self.area, self.aspect = size, (area[0], area[1]), (aspect[0], aspect[1])
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = image.shape[:2]
-        x, y, crop_width, crop_height = self._sample(height, width)
-        crop = CropTransform(x, y, crop_width, crop_height, width, height)
-        return TransformList([crop, T.ResizeTransform(crop_height, crop_width, self.size, self.size)])
-
-    def _sample(self, height: int, width: int) -> Tuple[int, int, int, int]:
-        """(x, y, width, height) px inside an image of (height, width)."""
-        for _ in range(SAMPLING_ATTEMPTS):
-            area = height * width * np.random.uniform(*self.area)
-            aspect = np.exp(np.random.uniform(*np.log(self.aspect)))
-            crop_width, crop_height = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
-            if 0 < crop_width <= width and 0 < crop_height <= height:
-                x = np.random.randint(width - crop_width + 1)
-                y = np.random.randint(height - crop_height + 1)
-                return x, y, crop_width, crop_height
-        # The largest central rectangle whose aspect is allowed.
-        crop_width = min(width, max(round(height * self.aspect[1]), 1))
-        crop_height = min(height, max(round(width / self.aspect[0]), 1))
-        return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
+_FLIPS = {"horizontal": transforms.RandomHorizontalFlip, "vertical": transforms.RandomVerticalFlip}
+FLIPS = ("none", *_FLIPS)
+RAND_AUGMENT_LARGEST = 30  # of the magnitudes, which are places in a list of 31 strengths
+_POLICIES = {
+    "autoaugment": AutoAugmentPolicy.IMAGENET,
+    "autoaugment-cifar10": AutoAugmentPolicy.CIFAR10,
+    "autoaugment-svhn": AutoAugmentPolicy.SVHN,
+}
+AUTO_AUGMENTS = (*_POLICIES, "randaugment", "trivialaugment")
 
 
-class ResizeShortSide(T.Augmentation):
-    """Scales the image so that its short side is ``size`` px; the long side is rounded down."""
+def training_transform(
+    size: int, area: Sequence[float], aspect: Sequence[float], flip: str = "none", augment: Optional[Transform] = None
+) -> Transform:
+    """Random resized crop, random flip, augmentation.
 
-    def __init__(self, size: int):
-        super().__init__()
-        self.size = size
+    Args:
+        size: px of the square that comes out.
+        area: smallest and largest area of the crop as fractions of the image's, in (0, 1].
+        aspect: smallest and largest width / height of the crop.
+        flip: of ``FLIPS``; every second image, at random.
+        augment: what ``auto_augment`` gives; None for none.
+    """
+    steps: List[Transform] = [transforms.RandomResizedCrop(size, tuple(area), tuple(aspect))]
+    if flip != "none":
+        steps.append(_FLIPS[flip]())
+    if augment is not None:
+        steps.append(augment)
+    return transforms.Compose(steps)
 
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = image.shape[:2]
-        if height <= width:
-            new_height, new_width = self.size, self.size * width // height
-        else:
-            new_height, new_width = self.size * height // width, self.size
-        return T.ResizeTransform(height, width, new_height, new_width)
+
+def testing_transform(size: int, resize: int) -> Transform:
+    """The short side resized to ``resize`` px, the central square of ``size`` px cut out.
+
+    An image that is smaller than the square gets black borders.
+    """
+    return transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(size)])
 
 
-class CenterCrop(T.Augmentation):
-    """Cuts the central square out of the image; an image that is smaller gets black borders first."""
+def auto_augment(name: str, fill: Sequence[int], *, operations: int = 2, magnitude: int = 9) -> Transform:
+    """A learned or random choice of operations on colour and geometry.
 
-    def __init__(self, size: int):
-        """
-        Args:
-            size: px of the square.
-        """
-        super().__init__()
-        self.size = size
+    Args:
+        name: of ``AUTO_AUGMENTS``: AutoAugment (arXiv:1805.09501) with the policy found on ImageNet, CIFAR-10 or SVHN,
+            RandAugment (arXiv:1909.13719), or TrivialAugment (arXiv:2103.10158), wide.
+        fill: colour of the places that a moved image leaves empty, one value per channel, 0 to 255.
+        operations, magnitude: of RandAugment: how many per image, and how strong (0 to ``RAND_AUGMENT_LARGEST``).
+    """
+    more: Dict[str, Any] = {"interpolation": InterpolationMode.BILINEAR, "fill": list(fill)}
+    if name == "randaugment":
+        return _RandAugment(operations, magnitude, RAND_AUGMENT_LARGEST + 1, **more)
+    if name == "trivialaugment":
+        return _TrivialAugment(**more)
+    return _AutoAugment(_POLICIES[name], **more)
 
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = image.shape[:2]
-        missing_x, missing_y = max(self.size - width, 0), max(self.size - height, 0)
-        left, top = missing_x // 2, missing_y // 2
-        pad = PadTransform(left, top, missing_x - left, missing_y - top, width, height)
-        width, height = width + missing_x, height + missing_y
-        x, y = round((width - self.size) / 2), round((height - self.size) / 2)
-        return TransformList([pad, CropTransform(x, y, self.size, self.size, width, height)])
+
+class _SpaceOnce:
+    """Keeps the table of strengths, which torchvision makes anew for each operation and which takes as long as one."""
+
+    def _augmentation_space(self, *key: Any) -> Dict[str, Any]:
+        spaces: Dict[Tuple[Any, ...], Dict[str, Any]] = self.__dict__.setdefault("_spaces", {})
+        if key not in spaces:
+            spaces[key] = super()._augmentation_space(*key)
+        return spaces[key]
+
+
+class _AutoAugment(_SpaceOnce, transforms.AutoAugment):
+    pass
+
+
+class _RandAugment(_SpaceOnce, transforms.RandAugment):
+    pass
+
+
+class _TrivialAugment(_SpaceOnce, transforms.TrivialAugmentWide):
+    pass

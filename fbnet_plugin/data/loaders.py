@@ -15,10 +15,10 @@ from detectron2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
+from .batch import pack
 from .errors import DatasetError
 from .image_folder import known_classes
 from .mapper import ClassificationMapper, DetectionMapper
@@ -61,6 +61,7 @@ def build_train_loader(
         ValueError: the sampler or the batch size that ``cfg`` names cannot be used.
     """
     classification = is_classification(cfg.DATASETS.TRAIN)
+    torch_alone = classification and mapper is None  # torchvision's transforms draw from nothing else
     if mapper is None:
         mapper = ClassificationMapper(cfg, True) if classification else DetectionMapper(cfg, True)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not classification
@@ -87,6 +88,7 @@ def build_train_loader(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         bucket_of=orientations(dataset) if grouped else None,
         sharded=sampler is not None,
+        torch_alone=torch_alone,
     )
 
 
@@ -153,7 +155,7 @@ def build_classification_test_loader(
         batch_size=max(cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), 1),
         sampler=InferenceSampler(len(dicts)),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+        collate_fn=pack,
     )
 
 

@@ -72,7 +72,7 @@ class Distillation:
             )
         if self.teacher_size and images.shape[-2:] != (self.teacher_size, self.teacher_size):
             size = (self.teacher_size, self.teacher_size)
-            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+            images = F.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)
         logits = self.teacher(images, batched_inputs, mixup).float()
         broken = (0 * logits).sum()  # 0, or NaN
         self._broken = broken if self._broken is None else self._broken + broken

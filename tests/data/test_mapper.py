@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms as tv
 from detectron2.config import CfgNode
 from PIL import Image
 
 from fbnet_plugin.arch import ArchSpec, ConvSpec, Published, StageSpec, save_arch
-from fbnet_plugin.data import ClassificationMapper, DatasetError, DetectionMapper
+from fbnet_plugin.data import ClassificationMapper, DatasetError, DetectionMapper, check_augmentation
 from fbnet_plugin.data.mapper import testing_sizes as sizes_for_testing
 
 
@@ -57,7 +59,7 @@ def test_bgr_is_rgb_reversed(cfg: CfgNode, image: np.ndarray, tmp_path: Path, is
     mapped = {}
     for order in ("RGB", "BGR"):
         cfg.INPUT.FORMAT = order
-        np.random.seed(3)
+        torch.manual_seed(3)
         mapped[order] = ClassificationMapper(cfg, is_train)(source)["image"]
     assert mapped["RGB"].shape == (3, 12, 12)
     assert torch.equal(mapped["RGB"].flip(0), mapped["BGR"]) and not torch.equal(mapped["RGB"], mapped["BGR"])
@@ -80,7 +82,7 @@ def test_training_flips_half_of_the_time(cfg: CfgNode) -> None:
     for flip, mirrored in (("horizontal", upright.flip(2)), ("vertical", upright.flip(1)), ("none", None)):
         cfg.INPUT.RANDOM_FLIP = flip
         mapper = ClassificationMapper(cfg, True)
-        np.random.seed(0)
+        torch.manual_seed(0)
         results = [mapper(entry(image=image))["image"] for _ in range(40)]
         same = sum(torch.equal(result, upright) for result in results)
         if mirrored is None:
@@ -89,14 +91,54 @@ def test_training_flips_half_of_the_time(cfg: CfgNode) -> None:
             assert same + sum(torch.equal(result, mirrored) for result in results) == 40 and 10 < same < 30
 
 
-def test_training_follows_numpys_generator(cfg: CfgNode, image: np.ndarray) -> None:
+def test_training_follows_pytorchs_generator(cfg: CfgNode, image: np.ndarray) -> None:
     set_sizes(cfg, 12)
     mapper = ClassificationMapper(cfg, True)
     results = []
     for seed in (0, 0, 1):
-        np.random.seed(seed)
+        torch.manual_seed(seed)
         results.append(mapper(entry(image=image))["image"])
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+def test_the_keys_make_torchvisions_recipe(cfg: CfgNode) -> None:
+    set_sizes(cfg, 12)
+    keys = cfg.INPUT.CLASSIFICATION
+    keys.CROP_AREA, keys.CROP_ASPECT, cfg.INPUT.RANDOM_FLIP = [0.3, 0.9], [0.6, 1.5], "vertical"
+    keys.AUTO_AUGMENT, keys.RAND_AUGMENT_OPS, keys.RAND_AUGMENT_MAGNITUDE = "randaugment", 3, 20
+    cfg.MODEL.PIXEL_MEAN = [250.2, 100.0, 3.7]
+    augment = tv.RandAugment(3, 20, interpolation=tv.InterpolationMode.BILINEAR, fill=[250, 100, 4])
+    reference = tv.Compose([tv.RandomResizedCrop(12, (0.3, 0.9), (0.6, 1.5)), tv.RandomVerticalFlip(), augment])
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    mapper = ClassificationMapper(cfg, True)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        expected = np.asarray(reference(Image.fromarray(image))).transpose(2, 0, 1)
+        torch.manual_seed(seed)
+        np.testing.assert_array_equal(mapper(entry(image=image))["image"].numpy(), expected)
+
+
+def test_augmentation_is_of_rgb_in_either_order(cfg: CfgNode, image: np.ndarray) -> None:
+    set_sizes(cfg, 12)
+    cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT = "autoaugment"
+    results = {}
+    for order, mean in (("RGB", [250, 100, 4]), ("BGR", [4, 100, 250])):
+        cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN = order, mean
+        mapper = ClassificationMapper(cfg, True)
+        torch.manual_seed(1)
+        results[order] = torch.stack([mapper(entry(image=image))["image"] for _ in range(40)])
+    assert torch.equal(results["RGB"].flip(1), results["BGR"])
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_one_channel(cfg: CfgNode, image: np.ndarray, is_train: bool) -> None:
+    set_sizes(cfg, 10, 20)
+    cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT = "L", [120], "trivialaugment"
+    mapped = ClassificationMapper(cfg, is_train)(entry(image=image))["image"]
+    assert mapped.shape == (1, 10, 10) and mapped.dtype == torch.uint8
+    if not is_train:
+        grey = np.asarray(Image.fromarray(image).convert("L"))
+        np.testing.assert_array_equal(mapped[0].numpy(), grey[5:15, 10:20])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
@@ -140,12 +182,47 @@ def test_unreadable_images_are_named(kind: type, cfg: CfgNode, tmp_path: Path) -
             mapper(entry(file_name=str(tmp_path / name)))
 
 
-@pytest.mark.parametrize("flip", ["diagonal", ""])
-def test_unknown_flip(cfg: CfgNode, flip: str) -> None:
-    set_sizes(cfg, 16)
-    cfg.INPUT.RANDOM_FLIP = flip
-    with pytest.raises(ValueError, match=f"INPUT.RANDOM_FLIP: got '{flip}', expected one of none, horizontal"):
-        ClassificationMapper(cfg, True)
+BAD_VALUES = [
+    ("INPUT.FORMAT", "YUV-BT.601", "got 'YUV-BT.601', expected one of RGB, BGR, L"),
+    ("INPUT.RANDOM_FLIP", "diagonal", "got 'diagonal', expected one of none, horizontal, vertical"),
+    ("INPUT.RANDOM_FLIP", "", "got '', expected one of none, horizontal, vertical"),
+    ("INPUT.CLASSIFICATION.AUTO_AUGMENT", "augmix", "got 'augmix', expected one of '', autoaugment, autoaugment-"),
+    ("INPUT.CLASSIFICATION.RAND_AUGMENT_OPS", 0, "got 0, expected 1 or more"),
+    ("INPUT.CLASSIFICATION.RAND_AUGMENT_MAGNITUDE", 31, "got 31, expected 0 to 30"),
+    ("INPUT.CLASSIFICATION.RAND_AUGMENT_MAGNITUDE", -1, "got -1, expected 0 to 30"),
+    ("INPUT.CLASSIFICATION.CROP_AREA", [0.0, 1.0], "got [0.0, 1.0], expected 0 < smallest <= largest <= 1"),
+    ("INPUT.CLASSIFICATION.CROP_AREA", [0.5, 1.5], "got [0.5, 1.5], expected 0 < smallest <= largest <= 1"),
+    ("INPUT.CLASSIFICATION.CROP_AREA", [0.5, 0.1], "got [0.5, 0.1], expected 0 < smallest <= largest <= 1"),
+    ("INPUT.CLASSIFICATION.CROP_ASPECT", [0, 1], "got [0, 1], expected 0 < smallest <= largest"),
+    ("INPUT.CLASSIFICATION.CROP_ASPECT", [2, 1], "got [2, 1], expected 0 < smallest <= largest"),
+    ("INPUT.CLASSIFICATION.CROP_ASPECT", [1], "got [1], expected 0 < smallest <= largest"),
+    ("INPUT.CLASSIFICATION.CROP_ASPECT", ["a", "b"], "got ['a', 'b'], expected 0 < smallest <= largest"),
+    ("INPUT.CLASSIFICATION.TRAIN_SIZE", -8, "got -8, expected px, or 0 for the architecture's"),
+    ("INPUT.CLASSIFICATION.TEST_SIZE", -8, "got -8, expected px, or 0 for the architecture's"),
+    ("INPUT.CLASSIFICATION.TEST_RESIZE", -8, "got -8, expected px, or 0 for the architecture's"),
+]
+
+
+@pytest.mark.parametrize("key, value, message", BAD_VALUES)
+def test_bad_values_are_named(cfg: CfgNode, key: str, value: Any, message: str) -> None:
+    check_augmentation(cfg)
+    *path, name = key.split(".")
+    node = cfg
+    for part in path:
+        node = node[part]
+    node[name] = value
+    for check in (lambda: check_augmentation(cfg), lambda: ClassificationMapper(cfg, True)):
+        with pytest.raises(DatasetError, match=re.escape(f"{key}: {message}")):
+            check()
+
+
+@pytest.mark.parametrize("order, mean, expected", [("RGB", [1.0], "3 values"), ("L", [256.0], "1 values")])
+def test_a_mean_that_is_no_colour_is_named(cfg: CfgNode, order: str, mean: list, expected: str) -> None:
+    cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN = order, mean
+    check_augmentation(cfg)  # nothing is filled
+    cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT = "randaugment"
+    with pytest.raises(DatasetError, match=rf"MODEL.PIXEL_MEAN: got \[{mean[0]}\], expected {expected} of 0 to 255"):
+        check_augmentation(cfg)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,21 @@ def test_processes_with_a_sampler_of_their_own_draw_different_numbers() -> None:
     assert not {draws for _, *draws in map(tuple, first) for draws in draws} & {x for _, *y in second for x in y}
 
 
+def test_seeding_pytorchs_generator_alone_gives_it_the_same_numbers() -> None:
+    def torchs(batches: list) -> list:
+        return [[(number, for_torch) for number, _, _, for_torch in batch] for batch in batches]
+
+    random.seed(0)
+    np.random.seed(0)
+    expected = [(random.random(), float(np.random.rand())) for _ in range(4)]
+    whole, alone = take(loader(), 5), loader(torch_alone=True)
+    random.seed(0)
+    np.random.seed(0)
+    first = next(alone)
+    assert [tuple(others) for _, *others, _ in first] == expected  # the numbers that came next anyway
+    assert torchs([first, *take(alone, 4)]) == torchs(whole)
+
+
 def some(entry: dict):
     """None for every image but two; the random numbers say whether the position is the same."""
     return draw(entry) if entry["id"] in (2, 5) else None
