@@ -6,8 +6,10 @@ reference recipe, whose results these are to the pixel.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+import torch
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode
@@ -15,8 +17,9 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode
 # From a PIL image to a PIL image.
 Transform = Callable[[Image.Image], Image.Image]
 
-_FLIPS = {"horizontal": transforms.RandomHorizontalFlip, "vertical": transforms.RandomVerticalFlip}
-FLIPS = ("none", *_FLIPS)
+SAMPLING_ATTEMPTS = 10
+_FLIP_METHODS = {"horizontal": Image.Transpose.FLIP_LEFT_RIGHT, "vertical": Image.Transpose.FLIP_TOP_BOTTOM}
+FLIPS = ("none", *_FLIP_METHODS)
 RAND_AUGMENT_LARGEST = 30  # of the magnitudes, which are places in a list of 31 strengths
 _POLICIES = {
     "autoaugment": AutoAugmentPolicy.IMAGENET,
@@ -35,12 +38,12 @@ def training_transform(
         size: px of the square that comes out.
         area: smallest and largest area of the crop as fractions of the image's, in (0, 1].
         aspect: smallest and largest width / height of the crop.
-        flip: of ``FLIPS``; every second image, at random.
+        flip: of ``FLIPS``.
         augment: what ``auto_augment`` gives; None for none.
     """
-    steps: List[Transform] = [transforms.RandomResizedCrop(size, tuple(area), tuple(aspect))]
+    steps: List[Transform] = [RandomResizedCrop(size, area, aspect)]
     if flip != "none":
-        steps.append(_FLIPS[flip]())
+        steps.append(RandomFlip(_FLIP_METHODS[flip]))
     if augment is not None:
         steps.append(augment)
     return transforms.Compose(steps)
@@ -69,6 +72,54 @@ def auto_augment(name: str, fill: Sequence[int], *, operations: int = 2, magnitu
     if name == "trivialaugment":
         return _TrivialAugment(**more)
     return _AutoAugment(_POLICIES[name], **more)
+
+
+class RandomResizedCrop(transforms.RandomResizedCrop):
+    """torchvision's, for PIL images alone: the same draws and the same pixels in half the time.
+
+    Of an image of 32 px torchvision's takes longer to choose the rectangle than to cut it out and to scale it.
+    """
+
+    def __init__(self, size: int, area: Sequence[float], aspect: Sequence[float]):
+        """
+        Args:
+            size: px of the square that comes out.
+            area: smallest and largest area of the rectangle as fractions of the image's, in (0, 1].
+            aspect: smallest and largest width / height of the rectangle.
+        """
+        super().__init__(size, tuple(area), tuple(aspect))
+        self._log_ratio = torch.tensor(self.ratio).log().tolist()
+        self._real, self._whole = torch.empty(1), torch.empty(1, dtype=torch.int64)  # what is drawn
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        return image.crop(self.rectangle(*image.size)).resize(self.size, Image.Resampling.BILINEAR)
+
+    def rectangle(self, width: int, height: int) -> Tuple[int, int, int, int]:
+        """A random one in an image of (width, height): left, top, right, bottom in px."""
+        for _ in range(SAMPLING_ATTEMPTS):
+            area = width * height * self._real.uniform_(*self.scale).item()
+            aspect = self._real.uniform_(*self._log_ratio).exp_().item()
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                y = int(self._whole.random_(0, height - h + 1).item())
+                x = int(self._whole.random_(0, width - w + 1).item())
+                return x, y, x + w, y + h
+        # The largest central one whose aspect is allowed.
+        w = min(width, max(round(height * self.ratio[1]), 1))
+        h = min(height, max(round(width / self.ratio[0]), 1))
+        x, y = (width - w) // 2, (height - h) // 2
+        return x, y, x + w, y + h
+
+
+class RandomFlip(torch.nn.Module):
+    """torchvision's, with the same draws, of PIL images; every second image is flipped."""
+
+    def __init__(self, method: Image.Transpose):
+        super().__init__()
+        self.method, self._real = method, torch.empty(1)
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        return image.transpose(self.method) if self._real.uniform_().item() < 0.5 else image
 
 
 class _SpaceOnce:

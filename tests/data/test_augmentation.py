@@ -62,6 +62,19 @@ def test_training_is_torchvisions(size: tuple, flip: str) -> None:
     assert different == 20 or size != (60, 80)
 
 
+@pytest.mark.parametrize("area, aspect", [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.0), (0.5, 3.0)), ((1, 1), (1, 1))])
+def test_rectangles_are_torchvisions(area: tuple, aspect: tuple) -> None:
+    crop = augmentation.RandomResizedCrop(24, area, aspect)
+    for seed in range(500):
+        width, height = np.random.default_rng(seed).integers(1, 500, 2).tolist()
+        torch.manual_seed(seed)
+        y, x, h, w = tv.RandomResizedCrop.get_params(Image.new("1", (width, height)), area, aspect)
+        drawn = torch.rand(())
+        torch.manual_seed(seed)
+        assert crop.rectangle(width, height) == (x, y, x + w, y + h)
+        assert torch.rand(()) == drawn
+
+
 @pytest.mark.parametrize("name", AUTO_AUGMENTS)
 def test_augmentations_are_torchvisions(name: str) -> None:
     ours = training_transform(24, [0.5, 1], [0.8, 1.2], "horizontal", auto_augment(name, FILL))
