@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
-import torch
-
 from fbnet_plugin.atomic_file import atomic_write
+from fbnet_plugin.engine.launch import visible_devices
 from fbnet_plugin.engine.stop import StopSignals, TrainingStopped
 
 from . import one_run
@@ -227,14 +226,6 @@ def environment(place: int, jobs: int, num_gpus: int) -> Mapping[str, str]:
         each = [devices[(place * num_gpus + number) % len(devices)] for number in range(min(num_gpus, len(devices)))]
         found["CUDA_VISIBLE_DEVICES"] = ",".join(each)
     return found
-
-
-def visible_devices() -> List[str]:
-    """The GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or their numbers."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _cores() -> int:

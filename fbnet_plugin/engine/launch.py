@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import torch
 import torch.distributed as dist
@@ -97,6 +97,14 @@ def _make_local_group(num_processes: int) -> None:
         group = dist.new_group(ranks)  # every process takes part in making every group
         if dist.get_rank() in ranks:
             comm._LOCAL_PROCESS_GROUP = group
+
+
+def visible_devices() -> List[str]:
+    """The GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or their numbers."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _free_port() -> int:

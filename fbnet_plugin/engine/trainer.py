@@ -145,8 +145,7 @@ class FBNetTrainer(DefaultTrainer):
     @classmethod
     def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> None:
         """Gives a model what it needs for training alone: with ``MODEL.DISTILLATION.ENABLED`` its teacher."""
-        if cfg.MODEL.DISTILLATION.ENABLED:
-            give_teacher(cfg, model)
+        give_teacher(cfg, model)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -12,6 +12,8 @@ from multiprocessing import connection as connections
 from multiprocessing import util
 from typing import Any, Dict, Iterator, List, Optional
 
+from fbnet_plugin.engine.launch import visible_devices
+
 from ..errors import NARSError
 from .base import EXECUTOR_REGISTRY, ExecutorSettings
 from .failures import Failure, killed
@@ -161,16 +163,6 @@ def variables(settings: ExecutorSettings, place: int) -> Dict[str, str]:
         chosen = [devices[(place * each + number) % len(devices)] for number in range(each)]
         found["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
     return found
-
-
-def visible_devices() -> List[str]:
-    """The GPUs as ``CUDA_VISIBLE_DEVICES`` names them, or their numbers."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 @contextlib.contextmanager
