@@ -31,8 +31,10 @@ REQUIRES = [
 EXTRAS = {
     # the digits, the photographs, and OpenCV for Detectron2's Visualizer
     "demo": ["scikit-learn>=1.2", "scikit-image>=0.20", "opencv-python-headless>=4.6"],
-    # latency tables of ONNX Runtime
-    "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
+    # weights from timm:// addresses and .safetensors files
+    "timm": ["timm>=1.0", "safetensors>=0.4"],
+    # ONNX files, and latency tables of ONNX Runtime
+    "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     # candidates of a search on many machines
     "ray": ["ray>=2.9"],
     "dev": [
@@ -81,6 +83,6 @@ setup(
     # The checkout's top-level configs/ is installed as the data package fbnet_plugin/configs/.
     packages=[*find_packages(include=["fbnet_plugin", "fbnet_plugin.*"]), "fbnet_plugin.configs"],
     package_dir={"fbnet_plugin.configs": "configs"},
-    package_data={"fbnet_plugin": ["**/*.yaml"], "fbnet_plugin.configs": ["**/*.yaml"]},
+    package_data={"fbnet_plugin": ["**/*.yaml"], "fbnet_plugin.configs": ["**/*.yaml", "**/*.py"]},
     zip_safe=False,
 )

@@ -318,6 +318,8 @@ def shrunk(name: str, datasets: dict, output: Path) -> CfgNode:
     cfg.merge_from_list([part for pair in small.items() for part in pair])
     cfg.DATASETS.TRAIN = (datasets[inner_name(cfg) == "ImageClassifier"],)
     cfg.OUTPUT_DIR = str(output)
+    if cfg.MODEL.WEIGHTS.startswith("timm://"):  # would be downloaded
+        cfg.MODEL.WEIGHTS = ""
     if cfg.MODEL.DISTILLATION.ENABLED:
         cfg.MODEL.DISTILLATION.TEACHER_OPTS = ["MODEL.FBNET.WIDTH_MULT", 0.25, "MODEL.FBNET.NORM", "BN"]
         cfg.MODEL.DISTILLATION.TEACHER_WEIGHTS = str(output / "teacher.pth")

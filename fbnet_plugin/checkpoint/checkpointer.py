@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from typing import Any, Dict, List, Optional
+from urllib.parse import parse_qs
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from torch import nn
 
+from .envelopes import choose
 from .errors import CheckpointError
+from .file_formats import as_detectron2, read_checkpoint
 from .mapping import convert_state_dict
 from .mismatch import describe
 from .resume import has_training_state, newest_readable
 from .safe_files import SafeFiles
+from .schemes import LICENCE, Conversion, convert_foreign
+from .torchvision_names import from_torchvision, is_torchvision
 
 _logger = logging.getLogger(__name__)
 
@@ -22,9 +27,10 @@ _logger = logging.getLogger(__name__)
 class FBNetCheckpointer(DetectionCheckpointer, SafeFiles):
     """``DetectionCheckpointer`` for every model of this project.
 
-    Beyond what that class does: files are written whole or not at all and hold plain data alone (``SafeFiles``); a
-    damaged newest checkpoint or pointer leads to the previous good one (``resume.py``); a classifier's weights find
-    their places in a detector (``mapping.py``); tensors that do not fit are an error where all have to fit.
+    Beyond what that class does: files are written whole or not at all (``SafeFiles``) and read without running code
+    (``file_formats.py``); a damaged newest checkpoint or pointer leads to the previous good one (``resume.py``); files
+    of timm, mobile-vision, d2go and torchvision are converted (``schemes.py``); a classifier's weights find their
+    places in a detector (``mapping.py``); tensors that do not fit are an error where all have to fit.
     """
 
     def __init__(
@@ -44,7 +50,7 @@ class FBNetCheckpointer(DetectionCheckpointer, SafeFiles):
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self._strict = strict
-        self._loading, self._must_fit = "", False
+        self._loading, self._must_fit, self._by_heuristics = "", False, False
 
     @property
     def loaded(self) -> str:
@@ -89,12 +95,41 @@ class FBNetCheckpointer(DetectionCheckpointer, SafeFiles):
         Raises:
             CheckpointError: the file is missing or damaged, or does not fit the model.
         """
-        file = (path or "").split("?")[0]
+        file, _, query = (path or "").partition("?")
         if file and "://" not in file and not os.path.isfile(file):
             raise CheckpointError(f"checkpoint {path}: no such file")
         self._loading = path
         self._must_fit = checkpointables is None if self._strict is None else self._strict
-        return super().load(path, checkpointables=checkpointables)
+        self._by_heuristics = parse_qs(query) == {"matching_heuristics": ["True"]}
+        return super().load(file if self._by_heuristics else path, checkpointables=checkpointables)
+
+    def _load_file(self, f: str) -> Dict[str, Any]:
+        """Reads a local file and converts it to our names, if it is another project's."""
+        content = as_detectron2(read_checkpoint(f), f)
+        if self._by_heuristics:
+            content = {"model": choose(content)[1], "matching_heuristics": True}
+        if content.get("matching_heuristics", False):
+            return content
+        try:
+            found = convert_foreign(content) or self._from_torchvision(content)
+        except CheckpointError as error:
+            raise CheckpointError(f"checkpoint {self._loading}: {error}") from None
+        if found is None:
+            if isinstance(content.get(LICENCE), str):
+                _logger.warning(f"{self._loading}: {content[LICENCE]}")
+            return content if "model" in content else {"model": choose(content)[1]}
+        _logger.info(f"{self._loading}: {found}")
+        if found.licence:
+            _logger.warning(f"{self._loading}: {found.licence}")
+        return {"model": found.state}
+
+    def _from_torchvision(self, content: Dict[str, Any]) -> Optional[Conversion]:
+        """Weights of torchvision for a model whose backbone is a network of torchvision; else None."""
+        linear = getattr(getattr(getattr(self.model, "backbone", None), "family", None), "linear", None)
+        kind, state = choose(content)
+        if not isinstance(linear, str) or not is_torchvision(state, self.model.state_dict()):
+            return None
+        return Conversion("torchvision", from_torchvision(linear, state), weights=kind)
 
     def _load_model(self, checkpoint: Dict[str, Any]) -> Any:
         if not checkpoint.get("matching_heuristics", False):

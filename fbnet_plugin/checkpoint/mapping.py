@@ -14,14 +14,14 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from torch import nn
 
+from .arch_tensors import COUNTER
+from .biases import is_void, settle_biases
+
 PLAIN = "backbone.stages"
 PYRAMID = "backbone.bottom_up.stages"
 BOX_HEAD = "roi_heads.box_head.blocks"
 
 _BLOCK = re.compile(rf"(?:{re.escape(PLAIN)}|{re.escape(PYRAMID)})\.(\d+)\.(\d+)\.")
-# A frozen normalization has no such counter, so a block fits without it.
-_OPTIONAL = "num_batches_tracked"
-
 State = Mapping[str, Any]
 
 
@@ -33,11 +33,15 @@ class Moves:
         kept: tensors whose name is also one of the model's.
         moved: per prefix in the model, tensors that got it instead of their own.
         unused: names of the tensors that fit nowhere.
+        folded: biases in front of norms that the model does not have; they went into the norms' running means.
+        zeros: biases in front of norms that only the model has.
     """
 
     kept: int = 0
     moved: Dict[str, int] = field(default_factory=dict)
     unused: List[str] = field(default_factory=list)
+    folded: int = 0
+    zeros: int = 0
 
     def __str__(self) -> str:
         parts = [f"{self.kept} tensors by name"] if self.kept else []
@@ -45,6 +49,10 @@ class Moves:
         if self.unused:
             shown = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
             parts.append(f"{len(self.unused)} not used ({shown})")
+        if self.folded:
+            parts.append(f"{self.folded} biases folded into running means")
+        if self.zeros:
+            parts.append(f"{self.zeros} biases in front of norms are zero")
         return "; ".join(parts) or "no tensors"
 
 
@@ -53,7 +61,8 @@ def convert_state_dict(model: nn.Module, state: State) -> Tuple["OrderedDict[str
 
     A name that the model knows stays, whatever its shape. Any other block of a trunk is tried at the places of
     ``_places`` in order, and moves where all its tensors are known with equal shapes: a block moves as a whole or
-    not at all. What fits nowhere keeps its name.
+    not at all. What fits nowhere keeps its name. Biases in front of batch norms, which one side may have without the
+    other, change nothing: see ``biases.py``.
 
     Args:
         model: that the weights are for.
@@ -78,6 +87,9 @@ def convert_state_dict(model: nn.Module, state: State) -> Tuple["OrderedDict[str
         else:
             moves.unused.append(name)
         renamed[name] = value
+    folded, zeros = settle_biases(renamed, target)
+    moves.folded, moves.zeros = len(folded), len(zeros)
+    moves.unused = [name for name in moves.unused if name not in folded]
     if hasattr(state, "_metadata"):  # versions of the modules, which load_state_dict reads
         renamed._metadata = state._metadata  # type: ignore[attr-defined]
     return renamed, moves
@@ -115,10 +127,16 @@ def _stage_and_block(prefix: str) -> Tuple[int, int]:
 
 
 def _fits(names: List[str], old: str, new: str, target: State, state: State) -> bool:
-    """Whether all tensors of a block exist in ``target`` under the prefix ``new``, with the same shapes."""
+    """Whether all tensors of a block exist in ``target`` under the prefix ``new``, with the same shapes.
+
+    A frozen normalization has no counter, and a convolution in front of a norm needs no bias.
+    """
+    optional = [name for name in names if name.endswith(COUNTER) or is_void(name, state)]
+    if len(optional) == len(names):
+        return False
     for name in names:
         place = new + name[len(old) :]
-        if name.endswith(_OPTIONAL) and place not in target:
+        if name in optional and place not in target:
             continue
         if place not in target or tuple(target[place].shape) != tuple(state[name].shape):
             return False

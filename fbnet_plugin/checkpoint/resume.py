@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import List, Optional
 
 from .errors import CheckpointError
-from .safe_files import POINTER, read_checkpoint
+from .file_formats import read_checkpoint
+from .safe_files import POINTER
 
 # What the periodic and the best checkpointer of Detectron2 write.
 _TRAINING_STATE = re.compile(r"model_(\d+|final|best)\.pth")

@@ -1,9 +1,9 @@
-"""Checkpoint files of tensors and plain containers: written whole, read without running code."""
+"""Checkpoint files of tensors and plain containers, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Mapping, cast
+from typing import Any, Mapping
 
 import numpy as np
 import torch
@@ -15,27 +15,6 @@ from .errors import CheckpointError
 
 POINTER = "last_checkpoint"
 _SCALARS = (str, bytes, bool, int, float, type(None))
-
-
-def read_checkpoint(path: str) -> Dict[str, Any]:
-    """The content of a ``.pth`` file, tensors on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, empty, truncated or damaged, or holds anything but tensors and plain
-            containers (``torch.load`` with ``weights_only``).
-    """
-    if not os.path.isfile(path):
-        raise CheckpointError(f"checkpoint {path}: no such file")
-    if os.path.getsize(path) == 0:
-        raise CheckpointError(f"checkpoint {path}: the file is empty")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what torch raises depends on where the damage is
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"checkpoint {path}: cannot be read ({reason})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of tensors")
-    return content
 
 
 def plain(value: Any, where: str) -> Any:
@@ -97,7 +76,7 @@ def write_weights(model: nn.Module, path: str) -> None:
 
 
 class SafeFiles(Checkpointer):
-    """The reading and writing of fvcore's ``Checkpointer``, made safe against crashes, damage and foreign code.
+    """The writing of fvcore's ``Checkpointer``, made safe against crashes.
 
     The folder must be on a file system (not behind a URL): renaming is what makes a file appear as a whole.
     """
@@ -131,6 +110,3 @@ class SafeFiles(Checkpointer):
         """Lets ``last_checkpoint`` name the file from which ``--resume`` continues."""
         with atomic_write(os.path.join(self.save_dir, POINTER)) as file:
             file.write(last_filename_basename.encode())
-
-    def _load_file(self, f: str) -> Dict[str, Any]:
-        return cast(Dict[str, Any], read_checkpoint(f))

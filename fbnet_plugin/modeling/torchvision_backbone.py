@@ -1,13 +1,13 @@
 """Networks of torchvision as backbones and classifier heads, never with a download (FBNetV3 section 4.1, Table 3).
 
 A network is cut in two. The backbone keeps torchvision's own names (``backbone.layer1.0.conv1.weight``); of the
-classifier behind it the last linear layer is ``head.fc``, the layers before that one are ``head.hidden``.
+classifier behind it the last linear layer is ``head.fc``, the layers before that one are ``head.hidden``. Files of
+torchvision are converted to these names when they are loaded, see ``checkpoint/torchvision_names.py``.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Dict, Mapping, Sequence
+from typing import Dict, Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -20,9 +20,6 @@ from ..arch import ArchError
 from ..layers import Norm
 from .arch import norm_from_config
 from .torchvision_network import NAME, family_of, feature_places, replace_norms, set_drop_path, trace
-
-# Names in old checkpoints of DenseNets, such as denselayer1.norm.1.weight.
-_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 class TorchvisionBackbone(Backbone):
@@ -198,45 +195,3 @@ def torchvision_head(backbone: TorchvisionBackbone, num_classes: int, dropout: f
     if not any(isinstance(layer, nn.Flatten) for layer in hidden):
         pool.append(nn.Flatten())
     return TorchvisionHead(nn.Sequential(*pool), hidden, network.get_submodule(backbone.family.linear))
-
-
-def from_torchvision(name: str, state: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
-    """A state dict of torchvision's network ``name`` under the names of an ``ImageClassifier`` with it.
-
-    Published weights are for INPUT.FORMAT RGB with MODEL.PIXEL_MEAN [123.675, 116.28, 103.53] and MODEL.PIXEL_STD
-    [58.395, 57.12, 57.375].
-
-    Raises:
-        ArchError: unknown network.
-    """
-    linear = family_of(name).linear
-    outer, _, inner = linear.partition(".")
-    renamed = {}
-    for key, value in state.items():
-        key = _OLD_DENSENET.sub(r"\1\2", key)
-        if key.startswith(f"{linear}."):
-            key = "head.fc" + key[len(linear) :]
-        elif inner and key.startswith(f"{outer}."):
-            key = "head.hidden" + key[len(outer) :]
-        else:
-            key = f"backbone.{key}"
-        renamed[key] = value
-    return renamed
-
-
-def to_torchvision(name: str, state: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
-    """The opposite of ``from_torchvision``: an ``ImageClassifier``'s state dict for torchvision's own network.
-
-    Raises:
-        ArchError: unknown network, or a key that no classifier with it has.
-    """
-    linear = family_of(name).linear
-    outer, _, inner = linear.partition(".")
-    prefixes = {"backbone.": "", "head.fc.": f"{linear}.", **({"head.hidden.": f"{outer}."} if inner else {})}
-    renamed = {}
-    for key, value in state.items():
-        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
-        if prefix is None:
-            raise ArchError(f"got the key {key!r}, expected {', '.join(prefixes)} and a name in {name}", "state dict")
-        renamed[prefixes[prefix] + key[len(prefix) :]] = value
-    return renamed

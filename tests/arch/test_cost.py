@@ -76,6 +76,14 @@ PAPER_FORM = {
     "fbnet_96_035_1": (12_944_208, 1_833_968),
 }
 
+# name: parameters, conv and fc weights of timm's own networks.
+TIMM = {
+    "fbnet_c_timm": (5_572_200, 5_526_832),
+    "fbnet_v3_b_timm": (8_598_464, 8_542_224),
+    "fbnet_v3_d_timm": (10_306_272, 10_237_552),
+    "fbnet_v3_g_timm": (16_623_888, 16_513_648),
+}
+
 # MACs in millions with ordinary padding (kernel // 2) in place of the published one.
 SAME_PADDING = {
     "fbnet_v3_a": 407.5,
@@ -99,10 +107,16 @@ def test_paper_form_to_the_digit(name: str) -> None:
     assert (cost.macs, cost.weights) == PAPER_FORM[name]
 
 
+@pytest.mark.parametrize("name", TIMM)
+def test_timm_s_form_to_the_digit(name: str) -> None:
+    cost = get_arch(name).cost()
+    assert (cost.params, cost.weights) == TIMM[name]
+
+
 def test_every_classifier_of_the_zoo_is_in_a_table() -> None:
     classifiers = {name for name in list_archs() if get_arch(name).head is not None}
     small = {name for name in classifiers if name.endswith("_32px")}  # those of test_small_images.py
-    assert classifiers - small == set(RELEASED) | set(PAPER_FORM)
+    assert classifiers - small == set(RELEASED) | set(PAPER_FORM) | set(TIMM)
 
 
 @pytest.mark.parametrize("name", SAME_PADDING)

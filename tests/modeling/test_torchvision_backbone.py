@@ -18,9 +18,11 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.ops import StochasticDepth
 
 from fbnet_plugin.arch import ArchError
+from fbnet_plugin.checkpoint import CheckpointError
+from fbnet_plugin.checkpoint.torchvision_names import from_torchvision, to_torchvision
 from fbnet_plugin.modeling import ImageClassifier, TorchvisionBackbone
-from fbnet_plugin.modeling.torchvision_backbone import from_torchvision, to_torchvision, torchvision_head
-from fbnet_plugin.modeling.torchvision_network import BRANCHES, DropBranch, list_networks, replace_norms
+from fbnet_plugin.modeling.torchvision_backbone import torchvision_head
+from fbnet_plugin.modeling.torchvision_network import BRANCHES, DropBranch, family_of, list_networks, replace_norms
 
 BUILDER = ("MODEL.BACKBONE.NAME", "build_torchvision_backbone", "MODEL.TORCHVISION.NAME")
 NO_META = ("regnet_y_400mf",)  # torchvision computes its widths with tensors
@@ -84,7 +86,8 @@ def test_logits_are_those_of_torchvision(name: str) -> None:
     with without_memory(name):
         theirs, ours = get_model(name, weights=None, num_classes=7).eval(), Whole(name, 7).eval()
     weights, images = some_weights(theirs), torch.randn(2, 3, 64, 64)
-    renamed = from_torchvision(name, weights)
+    linear = family_of(name).linear
+    renamed = from_torchvision(linear, weights)
     assert set(renamed) == set(ours.state_dict())
     with torch.no_grad():
         expected = torch.func.functional_call(theirs, weights, (images,))
@@ -92,7 +95,7 @@ def test_logits_are_those_of_torchvision(name: str) -> None:
     assert expected.std() > 1e-3 and expected.shape == (2, 7)
     assert len(ours.backbone.output_shape()) == 1  # the last map, of which the head makes logits
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-    back = to_torchvision(name, renamed)
+    back = to_torchvision(linear, renamed)
     assert list(back) == list(weights) and all(back[key] is weights[key] for key in back)
 
 
@@ -379,11 +382,11 @@ class TestNames:
         layer = "features.denseblock1.denselayer2."
         old = {f"{layer}norm.1.weight": torch.zeros(1), f"{layer}conv.2.weight": torch.ones(1)}
         new = [f"backbone.{layer}norm1.weight", f"backbone.{layer}conv2.weight"]
-        assert list(from_torchvision("densenet121", old)) == new
+        assert list(from_torchvision("classifier", old)) == new
 
     def test_of_something_else(self):
-        with pytest.raises(ArchError, match="got the key 'model.fc', expected backbone., head.fc. and a name"):
-            to_torchvision("resnet18", {"model.fc": torch.zeros(1)})
+        with pytest.raises(CheckpointError, match="has the tensor 'model.fc', expected names that begin with backb"):
+            to_torchvision("fc", {"model.fc": torch.zeros(1)})
 
 
 def batch(size: int = 64) -> list[Mapping]:
@@ -407,7 +410,7 @@ def test_a_classifier_learns() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert {key.split(".")[0] for key in model.state_dict()} == {"backbone", "head"}
-    theirs = to_torchvision("resnet18", model.state_dict())
+    theirs = to_torchvision("fc", model.state_dict())
     assert not any(get_model("resnet18", weights=None, num_classes=3).load_state_dict(theirs))
 
 
