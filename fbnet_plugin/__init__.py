@@ -1,7 +1,8 @@
 """Searched FBNet and FBNetV3 backbones for Detectron2.
 
 Importing this package registers its backbones, heads, meta-architectures and datasets with Detectron2, and its
-trainers with ``fbnet_plugin.engine.TRAINER_REGISTRY``.
+trainers with ``fbnet_plugin.engine.TRAINER_REGISTRY``. It also lets Detectron2's config files name the shipped configs,
+``fbnet_plugin://NAME``, as their ``_BASE_``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from . import dnas as _dnas  # noqa: F401
 from . import modeling as _modeling  # noqa: F401
 from . import nars as _nars  # noqa: F401
 from .config import add_fbnet_config
+from .engine import config_url as _config_url  # noqa: F401 - registration only
+from .models import build_model, list_models
 from .version import __version__
 
-__all__ = ["__version__", "add_fbnet_config"]
+__all__ = ["__version__", "add_fbnet_config", "build_model", "list_models"]

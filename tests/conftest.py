@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -27,6 +31,29 @@ _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 def pytest_configure(config: pytest.Config) -> None:
     for warning in _WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
+
+
+# What the wheel is built from.
+_ROOT = Path(__file__).resolve().parent.parent
+_SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "fbnet_plugin", "configs")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built offline from a copy of the checkout, so that nothing is left behind in it."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in _SOURCES:
+        source = _ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.is_file():
+            shutil.copy(source, copy / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(copy / "dist")]
+    result = subprocess.run([*pip, "wheel", *options, str(copy)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (path,) = (copy / "dist").glob("*.whl")
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,8 @@ ALLOWED = {
     "recipe": ["arch", "engine", "atomic_file"],
     "ablation": ["arch", "modeling", "data", "engine", "recipe", "atomic_file"],
     "nars": ["arch", "latency", "engine", "data", "checkpoint", "modeling", "recipe", "atomic_file", "config"],
+    "models": ["arch", "layers", "modeling", "checkpoint"],
+    "model_zoo": ["checkpoint", "engine"],
     "config": [],
     "version": [],
 }

@@ -15,32 +15,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "fbnet_plugin", "configs")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def data_files():
-    """Every YAML of the checkout that the wheel must carry, as (file, its name in the wheel)."""
-    files = [(path, "fbnet_plugin/" + path.relative_to(ROOT).as_posix()) for path in (ROOT / "configs").rglob("*.yaml")]
+    """Every config and other YAML of the checkout that the wheel must carry, as (file, its name in the wheel)."""
+    configs = [path for kind in ("*.yaml", "*.py") for path in (ROOT / "configs").rglob(kind)]
+    files = [(path, "fbnet_plugin/" + path.relative_to(ROOT).as_posix()) for path in configs]
     files += [(path, path.relative_to(ROOT).as_posix()) for path in (ROOT / "fbnet_plugin").rglob("*.yaml")]
     return files
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built offline from a copy of the checkout, so that nothing is left behind in it."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.is_file():
-            shutil.copy(source, copy / name)
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(copy / "dist")]
-    result = subprocess.run([*PIP, "wheel", *options, str(copy)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    (path,) = (copy / "dist").glob("*.whl")
-    return path
 
 
 @pytest.fixture(scope="module")

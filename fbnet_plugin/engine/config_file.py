@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -14,6 +15,7 @@ from fbnet_plugin.config import add_fbnet_config
 from .errors import ConfigError, did_you_mean
 
 BASE_KEY = "_BASE_"
+SCHEME = "fbnet_plugin://"  # before the name of a shipped config, see config_url.py
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -25,16 +27,36 @@ def config_folders() -> List[Path]:
 def find_config(name: str) -> str:
     """Path of a config that is named by its path, or by its path below the project's folder of configs.
 
+    The second kind may have ``fbnet_plugin://`` before it, and is then looked for there alone. Other addresses, such
+    as those of https, are returned as they are.
+
     Raises:
         ConfigError: there is no such file.
     """
-    if "://" in name or Path(name).is_file():
-        return name
-    for folder in config_folders():
+    if name.startswith(SCHEME):
+        return shipped_config(name[len(SCHEME) :])
+    return name if "://" in name or Path(name).is_file() else shipped_config(name)
+
+
+def shipped_config(name: str) -> str:
+    """Path of a config of this project.
+
+    Args:
+        name: its path below the folder of configs, such as ``COCO-Detection/faster_rcnn_fbnet_v3_a_C4_3x.yaml``.
+
+    Raises:
+        ConfigError: there is no such file; the message suggests the nearest.
+    """
+    folders = config_folders()
+    for folder in folders:
         if (folder / name).is_file():
-            return str(folder / name)
-    ours = [str(path.relative_to(folder)) for folder in config_folders() for path in folder.rglob("*.yaml")]
+            return os.path.normpath(folder / name)
+    ours = [path.relative_to(folder).as_posix() for folder in folders for path in _configs(folder)]
     raise ConfigError(f"config file {name!r}: no such file{did_you_mean(name, ours)}")
+
+
+def _configs(folder: Path) -> List[Path]:
+    return [path for path in folder.rglob("*.*") if path.suffix in (".yaml", ".py")]
 
 
 def load_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
@@ -71,12 +93,21 @@ def _files(path: str, seen: Tuple[str, ...] = ()) -> Iterator[Tuple[str, Dict[st
     data = _parse(path, seen)
     bases = data.pop(BASE_KEY, [])
     for base in bases if isinstance(bases, list) else [bases]:
-        yield from _files(_base_path(str(base), path), (*seen, path))
+        yield from _files(base_path(str(base), path), (*seen, path))
     yield path, data
 
 
-def _base_path(base: str, file: str) -> str:
-    """Path of a base as Detectron2 understands it: relative to the file that names it."""
+def base_path(base: str, file: str) -> str:
+    """Path of what ``file`` names as its base: relative to the file as Detectron2 understands it, or a shipped config.
+
+    Raises:
+        ConfigError: no such config is shipped.
+    """
+    if base.startswith(SCHEME):
+        try:
+            return find_config(base)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {BASE_KEY}: {error}") from None
     if base.startswith("~"):
         base = str(Path(base).expanduser())
     return base if base.startswith(("/", "https://", "http://")) else str(Path(file).parent / base)

@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import yaml
 
-from fbnet_plugin.engine.config_file import BASE_KEY, config_folders, find_config
+from fbnet_plugin.engine.config_file import BASE_KEY, base_path, config_folders, find_config
 from fbnet_plugin.engine.errors import did_you_mean
 
 from .errors import RecipeError
@@ -97,7 +97,7 @@ def _with_bases(path: str, seen: Tuple[str, ...] = ()) -> Iterator[str]:
     for key, value in _mapping(path).value:
         if key.value == BASE_KEY:
             for base in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                yield from _with_bases(os.path.normpath(Path(path).parent / base.value), (*seen, path))
+                yield from _with_bases(os.path.normpath(base_path(base.value, path)), (*seen, path))
     yield path
 
 
