@@ -100,7 +100,7 @@ def training_dicts(cfg: CfgNode) -> List[Dict[str, Any]]:
     """
     if is_classification(cfg.DATASETS.TRAIN):
         dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
-        _require_same_classes(cfg.DATASETS.TRAIN)
+        require_same_classes(cfg.DATASETS.TRAIN)
         return dicts
     return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
@@ -148,7 +148,7 @@ def build_classification_test_loader(
         DatasetError: a training set of ``cfg`` has other classes.
     """
     dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
-    _require_same_classes([*cfg.DATASETS.TRAIN, dataset_name])
+    require_same_classes([*cfg.DATASETS.TRAIN, dataset_name])
     dataset = MapDataset(DatasetFromList(dicts, copy=False), mapper or ClassificationMapper(cfg, False))
     return torch.utils.data.DataLoader(
         dataset,
@@ -171,7 +171,7 @@ def is_classification(names: Sequence[str]) -> bool:
     return "image_classification" in kinds
 
 
-def _require_same_classes(names: Sequence[str]) -> None:
+def require_same_classes(names: Sequence[str]) -> None:
     """Labels mean the same only where the class names agree; sets whose names are not known yet pass."""
     pairs = [(name, known_classes(name)) for name in names if name in DatasetCatalog]
     known = [(name, classes) for name, classes in pairs if classes is not None]

@@ -19,7 +19,7 @@ from .results import EVALUATED, write_results
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
+def evaluate(cfg: CfgNode, resume: bool = False, trainer: Any = None) -> Any:
     """Evaluates ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, with ``MODEL_EMA.ENABLED`` also the average in the file.
 
     The results are written to ``OUTPUT_DIR/evaluation.json`` too.
@@ -27,6 +27,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
     Args:
         cfg: complete and frozen.
         resume: evaluate the newest checkpoint of the run in ``OUTPUT_DIR`` instead, where there is one.
+        trainer: whose ``build_model`` and ``test`` make and evaluate the model; None: those of ``cfg.TRAINER``.
 
     Returns:
         the results, with the same names as those of the training run's own evaluation.
@@ -34,7 +35,7 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
     Raises:
         CheckpointError: the file cannot be used, or does not fit the model.
     """
-    trainer = trainer_class(cfg)
+    trainer = trainer or trainer_class(cfg)
     model = trainer.build_model(cfg)
     checkpointer = FBNetCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
     content = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

@@ -30,7 +30,21 @@ def arch_from_config(cfg: CfgNode) -> ArchSpec:
     fbnet = cfg.MODEL.FBNET
     if cfg.MODEL.META_ARCHITECTURE == SUPERNET:
         return supernet_arch(space_from_config(cfg)).with_padding(fbnet.PADDING)
-    return scale_width(get_arch(fbnet.ARCH), fbnet.WIDTH_MULT).with_padding(fbnet.PADDING)
+    return build_arch(fbnet.ARCH, fbnet.WIDTH_MULT, fbnet.PADDING)
+
+
+def build_arch(name: str, width_mult: float = 1.0, padding: str = "same") -> ArchSpec:
+    """An architecture as a model is built from it.
+
+    Args:
+        name: of the zoo, or path of a file.
+        width_mult: factor on all channels.
+        padding: "published" or "same", see ``MODEL.FBNET.PADDING``.
+
+    Raises:
+        ArchError: unknown architecture, unusable file, or a bad factor or padding.
+    """
+    return scale_width(get_arch(name), width_mult).with_padding(padding)
 
 
 def space_from_config(cfg: CfgNode) -> SearchSpace:
@@ -55,15 +69,24 @@ def norm_name(name: str, device: str) -> str:
 
 
 def norm_from_config(cfg: CfgNode) -> Norm:
-    """Maker of the norm layers that ``MODEL.FBNET.NORM`` names.
+    """Maker of the norm layers that ``MODEL.FBNET.NORM`` names; see ``norm_maker``."""
+    return norm_maker(cfg.MODEL.FBNET.NORM, cfg.MODEL.DEVICE)
+
+
+def norm_maker(name: str, device: str) -> Norm:
+    """Maker of norm layers, from a number of channels to a layer or None.
 
     GN has 32 groups, or as many as divide both 32 and the channels, since FBNet's widths are seldom
     multiples of 32.
 
+    Args:
+        name: as ``MODEL.FBNET.NORM``.
+        device: that the model will be on, such as "cuda" or "cpu"; see ``norm_name``.
+
     Raises:
         ArchError: Detectron2 knows no such norm.
     """
-    name = norm_name(cfg.MODEL.FBNET.NORM, cfg.MODEL.DEVICE)
+    name = norm_name(name, device)
     try:
         get_norm(name, 32)
     except KeyError:
@@ -90,6 +113,18 @@ def stage_of_feature(feature: str) -> Optional[int]:
     """Index i of the stage behind the feature ``trunk{i}``; None for other features, such as p3."""
     number = feature[len("trunk") :]
     return int(number) if feature.startswith("trunk") and number.isdigit() else None
+
+
+def feature_channels(arch: ArchSpec, feature: str) -> int:
+    """Channels of the feature ``trunk{i}``.
+
+    Raises:
+        ArchError: the architecture has no such feature.
+    """
+    stage = stage_of_feature(feature)
+    if stage is None or stage >= len(arch.stages):
+        raise ArchError(f"has no feature {feature!r}, expected trunk0 to trunk{len(arch.stages) - 1}", arch.name)
+    return arch.stages[stage].out
 
 
 def rpn_row(arch: ArchSpec, feature: str) -> BlockSpec:

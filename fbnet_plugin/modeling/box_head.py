@@ -31,7 +31,7 @@ class FBNetRoIBoxHead(nn.Module):
     def __init__(self, rows: Sequence[BlockSpec], *, in_channels: int, norm: Norm = nn.BatchNorm2d):
         super().__init__()
         self.blocks = nn.Sequential(*build_blocks(rows, in_channels, norm))
-        self._out_channels = rows[-1].out
+        self._output_shape = box_head_shape(rows)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -48,4 +48,9 @@ class FBNetRoIBoxHead(nn.Module):
     @property
     def output_shape(self) -> ShapeSpec:
         """Channels of the vector per RoI."""
-        return ShapeSpec(channels=self._out_channels)
+        return self._output_shape
+
+
+def box_head_shape(rows: Sequence[BlockSpec]) -> ShapeSpec:
+    """What a ``FBNetRoIBoxHead`` of these rows gives."""
+    return ShapeSpec(channels=rows[-1].out)

@@ -13,6 +13,7 @@ from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
+from ..arch import ArchSpec
 from ..arch.blocks import BlockSpec
 from ..layers import Norm, build_blocks
 from .arch import arch_from_config, norm_from_config
@@ -218,9 +219,11 @@ def head_from_config(cfg: CfgNode, backbone: Backbone) -> nn.Module:
     keys = cfg.MODEL.CLASSIFIER
     if cfg.MODEL.BACKBONE.NAME == "build_torchvision_backbone":
         return torchvision_head(backbone, keys.NUM_CLASSES, keys.DROPOUT)
-    rows: Sequence[BlockSpec] = ()
-    if cfg.MODEL.BACKBONE.NAME == "build_fbnet_backbone":
-        head = arch_from_config(cfg).head
-        rows = head.blocks if head is not None else ()
+    rows = head_rows(arch_from_config(cfg)) if cfg.MODEL.BACKBONE.NAME == "build_fbnet_backbone" else ()
     channels = list(backbone.output_shape().values())[-1].channels
     return ClassifierHead(rows, channels, keys.NUM_CLASSES, keys.DROPOUT, norm_from_config(cfg))
+
+
+def head_rows(arch: ArchSpec) -> Sequence[BlockSpec]:
+    """The blocks of the architecture's classifier head; none where it has no head."""
+    return arch.head.blocks if arch.head is not None else ()

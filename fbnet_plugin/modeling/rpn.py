@@ -11,9 +11,24 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from torch import nn
 
+from ..arch import ArchSpec
 from ..arch.blocks import BlockSpec
 from ..layers import Norm, build_blocks
 from .arch import arch_from_config, norm_from_config, rpn_row
+
+
+def rpn_rows(arch: ArchSpec, feature: str, repeat: int = 0) -> List[BlockSpec]:
+    """The head's rows: ``rpn_row`` with stride 1.
+
+    The padding is ordinary whatever that of ``arch`` is: the maps must keep the anchors' grid.
+
+    Args:
+        arch: the body's.
+        feature: the first that the RPN takes.
+        repeat: copies of the row; 0 is as many as the row itself has.
+    """
+    row = rpn_row(arch.with_padding("same"), feature)
+    return [row.replaced(stride=1, repeat=repeat or row.repeat)]
 
 
 @RPN_HEAD_REGISTRY.register()
@@ -57,11 +72,8 @@ class FBNetRPNHead(nn.Module):
         generator = build_anchor_generator(cfg, input_shape)
         anchors = set(generator.num_anchors)
         assert len(anchors) == 1, f"FBNetRPNHead takes levels of equal numbers of anchors. Got {anchors} instead!"
-        # Ordinary padding whatever MODEL.FBNET.PADDING says: the maps must keep the anchors' grid.
-        row = rpn_row(arch_from_config(cfg).with_padding("same"), cfg.MODEL.RPN.IN_FEATURES[0])
-        repeat = cfg.MODEL.FBNET.RPN_REPEAT or row.repeat
         return {
-            "rows": [row.replaced(stride=1, repeat=repeat)],
+            "rows": rpn_rows(arch_from_config(cfg), cfg.MODEL.RPN.IN_FEATURES[0], cfg.MODEL.FBNET.RPN_REPEAT),
             "in_channels": channels.pop(),
             "num_anchors": anchors.pop(),
             "box_dim": generator.box_dim,
