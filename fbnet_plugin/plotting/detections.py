@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.data import detection_utils as utils
-from PIL import Image
 from torch import nn
 
-from ..atomic_file import atomic_write
+from .demo_drawing import draw_predictions, visualizer_class
+from .demo_files import read_rgb, write_rgb
 
 PADDING = 4
 
@@ -35,16 +33,18 @@ def draw_detections(
         cfg: INPUT.FORMAT and DATASETS.TEST (for the class names) are read.
         model: a Detectron2 detector; it is put into eval mode.
         loader: gives lists of dicts with ``image`` and ``file_name``.
-        path: of the .png file; it appears complete or not at all.
+        path: of the image file; it appears complete or not at all.
         count: images in the picture.
         threshold: smallest score of a box that is drawn.
         scale: of the images in the picture.
 
     Returns:
         number of boxes drawn.
-    """
-    from detectron2.utils.visualizer import Visualizer  # needs OpenCV, which the rest of the project does not
 
+    Raises:
+        ConfigError: OpenCV is not installed, or the file cannot be written.
+    """
+    visualizer_class()  # before anything is computed
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
     tiles: List[np.ndarray] = []
     boxes = 0
@@ -56,13 +56,10 @@ def draw_detections(
             found = output["instances"].to("cpu")
             found = found[found.scores >= threshold]
             boxes += len(found)
-            image = utils.read_image(entry["file_name"], "RGB")
-            tiles.append(Visualizer(image, metadata, scale=scale).draw_instance_predictions(found).get_image())
+            tiles.append(draw_predictions(read_rgb(entry["file_name"]), {"instances": found}, metadata, scale))
         if len(tiles) >= count:
             break
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with atomic_write(path) as file:
-        Image.fromarray(_mosaic(tiles[:count])).save(file, format="PNG")
+    write_rgb(_mosaic(tiles[:count]), path)
     return boxes
 
 
