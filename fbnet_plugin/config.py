@@ -144,6 +144,7 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.RMSPROP.ALPHA = 0.9
     # Added to that mean below the square root.
     cfg.SOLVER.RMSPROP.EPS = 0.001
+    # Of the update.
     cfg.SOLVER.RMSPROP.MOMENTUM = 0.9
 
     # Each batch goes through the model in so many parts, whose gradients are added up: SOLVER.IMS_PER_BATCH stays the
@@ -239,6 +240,7 @@ def _add_dnas(cfg: CfgNode) -> None:
     # SOLVER's; SOLVER.MAX_ITER is not read, as epochs and the size of the data say how long the search is.
     # ---------------------------------------------------------------------------------------
     cfg.DNAS = CN()
+    # Epochs of the search.
     cfg.DNAS.EPOCHS = 90
     # Epochs before theta is trained.
     cfg.DNAS.THETA_START = 10
