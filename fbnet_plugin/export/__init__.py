@@ -1,0 +1,1 @@
+"""Networks as ONNX and TorchScript files, checked against PyTorch; int8."""
