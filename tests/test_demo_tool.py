@@ -46,6 +46,11 @@ def photograph(seed: int, height: int = 150, width: int = 200) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def drawn_on(drawn: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """(H, W) where something was drawn; old versions of matplotlib resample the image by a fraction of a px."""
+    return (np.abs(drawn.astype(int) - image) > 16).any(axis=2)
+
+
 def save(pixels: np.ndarray, path: Path, **more: Any) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **more)
@@ -160,10 +165,10 @@ def test_what_is_drawn(tool, tmp_path, detector):
     source, target = save(image, tmp_path / "a.png"), tmp_path / "drawn" / "b.png"
     file = str(tmp_path / "found.json")
     assert demo(tool, DETECTOR, source, target, "--confidence-threshold", "1", "--json", file, *detector) == 0
-    assert (pixels_of(target) == image).all()  # nothing is that sure
+    assert not drawn_on(pixels_of(target), image).any()  # nothing is that sure
     assert json.loads(Path(file).read_text())["annotations"] == []
     assert demo(tool, DETECTOR, source, target, "--confidence-threshold", "0.3", "--json", file, *detector) == 0
-    changed = (pixels_of(target) != image).any(axis=2)
+    changed = drawn_on(pixels_of(target), image)
     for one in json.loads(Path(file).read_text())["annotations"]:
         x, y, w, h = (round(value) for value in one["bbox"])
         middle = min(y + h // 2, 149)
@@ -180,7 +185,7 @@ def test_exif_orientation(tool, tmp_path, detector):
     file = tmp_path / "found.json"
     args = [tmp_path / "out.png", "--confidence-threshold", "1", "--json", str(file), *detector]
     assert demo(tool, DETECTOR, source, *args) == 0
-    assert (pixels_of(tmp_path / "out.png") == upright).all()
+    assert not drawn_on(pixels_of(tmp_path / "out.png"), upright).any()
     assert json.loads(file.read_text())["images"] == [{"id": 1, "height": 150, "width": 200, "file_name": source}]
 
 
@@ -206,7 +211,7 @@ def test_a_classifier(tool, tmp_path, classifier, capsys):
     assert found["categories"][3] == {"id": 3, "name": "class d"}
     name = f"class {'abcdefghij'[best.indices[0]]}"
     assert f"{source}: {name} {100 * best.values[0]:.1f}%, " in capsys.readouterr().out
-    changed = (pixels_of(tmp_path / "out" / "x.png") != image).any(axis=2)
+    changed = drawn_on(pixels_of(tmp_path / "out" / "x.png"), image)
     assert changed[:60, :60].mean() > 0.9 and not changed[120:, 160:].any()
 
 
@@ -358,13 +363,13 @@ def test_masks_segments_and_nothing_known():
     boxes = Boxes(torch.tensor([[30.0, 40.0, 160.0, 110.0]]))
     scores, classes = torch.tensor([0.9]), torch.tensor([1])
     instances = Instances((150, 200), pred_boxes=boxes, scores=scores, pred_classes=classes, pred_masks=mask)
-    changed = (draw_predictions(image, {"instances": instances}, metadata) != image).any(axis=2)
-    assert changed[45:105, 35:155].mean() > 0.99 and not changed[120:].any()
+    changed = drawn_on(draw_predictions(image, {"instances": instances}, metadata), image)
+    assert changed[45:105, 35:155].mean() > 0.9 and not changed[120:].any()
     assert summary({"instances": instances}, metadata) == "1 detection (1 dog)"
     info = [{"id": 1, "isthing": True, "category_id": 1, "score": 0.9}, {"id": 2, "isthing": False, "category_id": 1}]
     segments = (mask[0].int() + 2 * (torch.arange(200) > 180).int(), info)
-    changed = (draw_predictions(image, {"panoptic_seg": segments}, metadata) != image).any(axis=2)
-    assert changed[45:105, 35:155].mean() > 0.99 and changed[:, 185:].mean() > 0.9 and not changed[120:, :30].any()
+    changed = drawn_on(draw_predictions(image, {"panoptic_seg": segments}, metadata), image)
+    assert changed[45:105, 35:155].mean() > 0.9 and changed[:, 185:].mean() > 0.9 and not changed[120:, :30].any()
     with pytest.raises(ConfigError, match="gives proposals; instances"):
         draw_predictions(image, {"proposals": instances}, metadata)
     results = Results(metadata)
