@@ -41,7 +41,7 @@ from fbnet_plugin.ablation.summary import Summary, summarize
 from fbnet_plugin.ablation.table import PICTURE_FILE, main_table, outcome_text, write_tables
 from fbnet_plugin.ablation.techniques import techniques_plan
 from fbnet_plugin.ablation.variants import with_curve
-from fbnet_plugin.engine import TrainingStopped, exit_codes, load_config, num_gpus
+from fbnet_plugin.engine import TrainingStopped, exit_codes, load_config, num_gpus, positive
 
 
 def techniques(args: argparse.Namespace) -> int:
@@ -172,14 +172,6 @@ def common(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="check everything and list the trainings, write nothing")
     sub.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys of all trainings; the last arguments")
     return sub
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
 
 
 def main(argv: Optional[List[str]] = None) -> Any:

@@ -19,16 +19,8 @@ import argparse
 import json
 from typing import List, Optional
 
-from fbnet_plugin.engine import exit_codes, load_config
+from fbnet_plugin.engine import exit_codes, load_config, positive
 from fbnet_plugin.modeling.analysis import analyze
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

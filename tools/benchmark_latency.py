@@ -27,7 +27,7 @@ from typing import Any, List, Optional, Tuple
 import yaml
 
 from fbnet_plugin.arch import get_arch, load_space
-from fbnet_plugin.engine import exit_codes
+from fbnet_plugin.engine import exit_codes, positive
 from fbnet_plugin.latency import LatencyError
 from fbnet_plugin.latency.measure import Options, Request, Schedule, measure, open_table, validate
 from fbnet_plugin.latency.measure.campaign import journal_of
@@ -38,14 +38,6 @@ from fbnet_plugin.plotting.latency import plot_validation
 
 SLOWEST = 5
 SECONDS_PER_VISIT = {"eager": 0.4, "compile": 5.0, "onnxruntime": 0.7, "onnxruntime-int8": 3.0}  # on a fast core
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def variable(text: str) -> Tuple[str, Any]:

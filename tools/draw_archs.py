@@ -29,20 +29,12 @@ from typing import Any, List, Optional
 from fbnet_plugin.arch import ArchError
 from fbnet_plugin.arch.errors import short_repr
 from fbnet_plugin.dnas.distribution_file import FORMAT
-from fbnet_plugin.engine import ConfigError, exit_codes
+from fbnet_plugin.engine import ConfigError, exit_codes, positive
 from fbnet_plugin.latency import load_table
 from fbnet_plugin.latency.csv_networks import read_arch
 from fbnet_plugin.plotting.architectures import arch_label, draw_architectures
 from fbnet_plugin.plotting.distribution import draw_distribution
 from fbnet_plugin.plotting.picture import picture_format
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def picture(text: str) -> str:

@@ -10,7 +10,8 @@ Classifiers, Faster R-CNN with C4 and FPN, and the backbone alone of any model. 
 convolutions, and the graph normalizes raw pixels (0 to 255) itself; architecture, classes, mean and weights are in the
 file's metadata. The exported network runs against PyTorch on real images before anything is written, and a file that
 differs is refused. Those images are --sample-images (files, folders or names of datasets), else some of DATASETS.TEST,
-else photographs of scikit-image. A classifier or a backbone takes any number of images, unless --fixed-size.
+else photographs of scikit-image. A classifier or a backbone takes any number of images, a detector one image
+of any size, unless --fixed-size.
 
 --int8 writes an int8 ONNX file of a classifier or a backbone instead: ranges come from the images of --calibration,
 and what it costs and gives is measured on DATASETS.TEST (--evaluate), or on the sample images.
@@ -40,7 +41,7 @@ from typing import Any, Iterator, List, Optional, Tuple
 from detectron2.config import CfgNode
 
 from fbnet_plugin.data import build_test_loader, register_from_config
-from fbnet_plugin.engine import exit_codes, load_config
+from fbnet_plugin.engine import exit_codes, load_config, positive
 from fbnet_plugin.export.classifier import TOLERANCE, backbone_exportable, classifier_exportable
 from fbnet_plugin.export.errors import ExportError, ExportInputError
 from fbnet_plugin.export.exportable import Exportable
@@ -53,14 +54,6 @@ from fbnet_plugin.export.write import FORMATS, ONNX, check_path, export, save, v
 
 CHECKED, COMPARED = 4, 64  # images, where none are named
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -77,7 +70,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--sample-images", nargs="+", default=[], metavar="PATH", help="to check the file on")
     parser.add_argument(
         "--tolerance", type=float, default=None, metavar="X",
-        help=f"largest difference, as a share of the largest result; default: {TOLERANCE:g}",
+        help="largest difference, as a share of the largest result; of a detector's scores, of its coordinates as a "
+        f"share of the image's longer side; default: {TOLERANCE:g}",
     )  # fmt: skip
     int8 = parser.add_argument_group("int8")
     int8.add_argument("--int8", action="store_true", help="write an int8 ONNX file")

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, List, Optional
 
 from fbnet_plugin.arch import SearchSpace, load_space
-from fbnet_plugin.engine import exit_codes
+from fbnet_plugin.engine import exit_codes, positive
 from fbnet_plugin.latency import LatencyError, LatencyTable, Setting, csv_table, load_table, report, save_table
 from fbnet_plugin.latency.compare import compare_tables, cross_device
 from fbnet_plugin.latency.csv_networks import read_arch, read_networks
@@ -28,14 +28,6 @@ from fbnet_plugin.latency.csv_table import export_csv, import_csv
 from fbnet_plugin.latency.fit import fit_table
 from fbnet_plugin.latency.importers import FORMATS, import_published, is_csv
 from fbnet_plugin.latency.matrix_import import US_PER
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def microseconds(text: str) -> float:

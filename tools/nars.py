@@ -30,7 +30,7 @@ from tabulate import tabulate
 from fbnet_plugin import engine
 from fbnet_plugin.arch import get_arch, save_arch
 from fbnet_plugin.arch.compound import compound_scale
-from fbnet_plugin.engine import exit_codes
+from fbnet_plugin.engine import exit_codes, positive
 from fbnet_plugin.latency import load_table
 from fbnet_plugin.nars.constraints import parse_constraints
 from fbnet_plugin.nars.costs import Costs
@@ -263,14 +263,6 @@ def _space(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
     sub.add_argument("--table", metavar="FILE", help="latency table, for constraints on latency_us")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     return sub
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
 
 
 def number(text: str) -> float:

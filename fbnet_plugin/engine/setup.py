@@ -40,6 +40,14 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def positive(text: str) -> int:
+    """The type of an argument: an integer above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def num_gpus(args: argparse.Namespace) -> int:
     """GPUs per machine: as asked, but none where there are none and one (the default) was asked for."""
     return 0 if args.num_gpus == 1 and not torch.cuda.is_available() else args.num_gpus

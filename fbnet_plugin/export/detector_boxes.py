@@ -75,6 +75,9 @@ class Detections(nn.Module):
         Returns:
             (N, 4) boxes, XYXY px; (N,) scores, descending; (N,) classes.
         """
+        count = proposals.shape[0]
+        if isinstance(count, torch.SymInt):
+            torch._check(count > 0)  # for PyTorch's exporter alone, since norms ask; the graph takes none as well
         pooled = self.pooler([features[name] for name in self.in_features], proposals)
         logits, deltas = self.predictor(self.head(pooled))
         scores = F.softmax(logits, dim=1)  # (R, classes + 1), the background last

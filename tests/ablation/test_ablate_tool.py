@@ -119,7 +119,7 @@ def test_another_figure_may_be_reported(tool, techniques, tmp_path, capsys):
         (["--metric", "top1"], "--metric is 'top1', expected group/name"),
         (["--teacher-weights", "nowhere.pth"], "TEACHER_WEIGHTS is 'nowhere.pth': no such file"),
         (["--teacher-config", "nowhere.yaml"], "'nowhere.yaml': no such file"),
-        (["--seeds", "0"], "--seeds: 0 is below 1"),
+        (["--seeds", "0"], "--seeds: 0 is not above 0"),
         (["--num-gpus", "99"], "--num-gpus 99: PyTorch finds"),
     ],
 )

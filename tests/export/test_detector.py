@@ -158,6 +158,7 @@ def test_onnx_of_c4_takes_images_of_any_size(exportable: Exportable, images: Lis
     assert len(sizes) >= 4 and (1, 3, *SIZE) not in sizes
     difference = verify(exportable, network, images)
     assert difference.tolerable and "40 of 40 detections agree" in difference.text
+    takes_extremes(exportable, network, images[0])
     inputs, outputs = network.shapes()
     assert inputs == {"image": [1, 3, "height", "width"]} and list(outputs) == ["boxes", "scores", "classes"]
     assert network.metadata["input_format"] == "RGB" and "image_size" not in network.metadata
@@ -167,8 +168,19 @@ def test_onnx_of_fpn_takes_images_of_any_size(fpn: Detector, images: List[torch.
     pytest.importorskip("onnxscript")
     exportable = detector_exportable(fpn.cfg, fpn.model, SIZE, tolerance=TOLERANCE)
     assert any(side % 16 for image in images for side in image.shape[1:])
-    difference = verify(exportable, OnnxNetwork(onnx_bytes(exportable)), images)
+    network = OnnxNetwork(onnx_bytes(exportable))
+    difference = verify(exportable, network, images)
     assert difference.tolerable and "40 of 40 detections agree" in difference.text
+    takes_extremes(exportable, network, images[0])
+
+
+def takes_extremes(exportable: Exportable, network: OnnxNetwork, image: torch.Tensor) -> None:
+    """Fewer anchors than the RPN takes, and no proposals at all."""
+    tiny = {"image": image[None, :, :20, :30].float()}
+    difference = exportable.compare(exportable.expected(tiny), network(tiny))
+    assert difference.tolerable and "detections agree" in difference.text
+    boxes, scores, classes = network({"image": torch.full((1, 3, 96, 128), float("nan"))})
+    assert boxes.shape == (0, 4) and len(scores) == len(classes) == 0
 
 
 @pytest.mark.parametrize("name", ["c4", "fpn"])
