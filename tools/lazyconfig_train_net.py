@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, List, Optional
 
-from fbnet_plugin.engine import argument_parser, exit_codes, launch, num_gpus
+from fbnet_plugin.engine import argument_parser, exit_codes, launch_run
 from fbnet_plugin.engine.lazy import evaluate, train
 from fbnet_plugin.engine.lazy_config import prepare_lazy, setup_lazy
 
@@ -41,15 +41,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = argument_parser().parse_args(argv)
     with exit_codes():
         prepare_lazy(args)  # once, before any process starts
-        launch(
-            run,
-            num_gpus=num_gpus(args),
-            num_processes=args.num_processes,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        launch_run(run, args)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,7 @@ from fbnet_plugin.engine import (
     argument_parser,
     evaluate,
     exit_codes,
-    launch,
-    num_gpus,
+    launch_run,
     prepare,
     setup,
     trainer_class,
@@ -49,15 +48,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = argument_parser().parse_args(argv)
     with exit_codes():
         prepare(args)  # once, before any process starts
-        launch(
-            run,
-            num_gpus=num_gpus(args),
-            num_processes=args.num_processes,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        launch_run(run, args)
 
 
 if __name__ == "__main__":

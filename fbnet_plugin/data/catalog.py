@@ -59,3 +59,10 @@ def register(name: str, load: Callable[[], List[Dict[str, Any]]], **metadata: An
         return
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(**metadata)
+
+
+def spread(entries: List[Any], count: int) -> List[Any]:
+    """``count`` of the entries at even distances, since folders and datasets are often sorted by class."""
+    if len(entries) <= count:
+        return list(entries)
+    return [entries[index * len(entries) // count] for index in range(count)]

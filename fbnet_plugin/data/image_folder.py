@@ -42,7 +42,7 @@ def load_image_folder(name: str, root: str) -> List[Dict[str, Any]]:
     dicts: List[Dict[str, Any]] = []
     for label, class_name in enumerate(classes):
         folder = os.path.join(root, class_name)
-        files = _images(folder)
+        files = images_below(folder)
         if not files:
             raise DatasetError(
                 f"dataset {name!r}: the class folder {folder} has no images (files that end in "
@@ -83,7 +83,7 @@ def _folders(root: str) -> List[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: str) -> List[str]:
+def images_below(folder: str) -> List[str]:
     """Paths of the images in ``folder`` and below it, sorted."""
     found = []
     for where, _, names in os.walk(folder, followlinks=True):

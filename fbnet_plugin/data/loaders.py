@@ -149,12 +149,30 @@ def build_classification_test_loader(
     """
     dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
     require_same_classes([*cfg.DATASETS.TRAIN, dataset_name])
-    dataset = MapDataset(DatasetFromList(dicts, copy=False), mapper or ClassificationMapper(cfg, False))
-    return torch.utils.data.DataLoader(
-        dataset,
-        batch_size=max(cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), 1),
-        sampler=InferenceSampler(len(dicts)),
+    return classification_test_loader(
+        dicts,
+        mapper or ClassificationMapper(cfg, False),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def classification_test_loader(
+    dataset: List[Dict[str, Any]], mapper: Mapper, *, total_batch_size: int, num_workers: int = 4
+) -> torch.utils.data.DataLoader:
+    """Each image once, in lists of up to ``total_batch_size`` / number of processes dicts.
+
+    Args:
+        dataset: dataset dicts.
+        mapper: from a dict to what the model takes.
+        total_batch_size: images of all processes together.
+        num_workers: processes that map ahead, for each process.
+    """
+    return torch.utils.data.DataLoader(
+        MapDataset(DatasetFromList(dataset, copy=False), mapper),
+        batch_size=max(total_batch_size // comm.get_world_size(), 1),
+        sampler=InferenceSampler(len(dataset)),
+        num_workers=num_workers,
         collate_fn=pack,
     )
 

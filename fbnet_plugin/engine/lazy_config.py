@@ -8,7 +8,6 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Iterator, List, Sequence, Tuple
 
-import torch
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.engine import default_setup
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -18,7 +17,7 @@ from detectron2.utils.registry import locate
 
 from .config_file import find_config, load_config, merge_opts
 from .errors import ConfigError, did_you_mean
-from .setup import num_gpus
+from .setup import usable_device, world_size
 from .trainer import FBNetTrainer
 from .validate import validate
 
@@ -220,17 +219,12 @@ def prepare_lazy(args: argparse.Namespace) -> Tuple[DictConfig, List[str]]:
     """
     cfg = load_lazy_config(args.config_file, args.opts)
     args.config_file = find_config(args.config_file)
-    notes = []
-    if torch.device(cfg.train.device).type == "cuda" and num_gpus(args) == 0:
-        reason = "PyTorch finds no CUDA device" if not torch.cuda.is_available() else "--num-gpus is 0"
-        notes.append(f"train.device is {cfg.train.device}, but {reason}; using cpu")
-        cfg.train.device = "cpu"
+    cfg.train.device, notes = usable_device(args, "train.device", cfg.train.device)
     with lazy_names():
         run = run_config(cfg)
         # The checks do not know other models, and loaders of the user's own.
         if run.MODEL.META_ARCHITECTURE in META_ARCH_REGISTRY and (args.eval_only or run.DATASETS.TRAIN):
-            world_size = args.num_machines * max(num_gpus(args), args.num_processes)
-            notes += validate(run, eval_only=args.eval_only, resume=args.resume, world_size=world_size)
+            notes += validate(run, eval_only=args.eval_only, resume=args.resume, world_size=world_size(args))
         if not args.eval_only:
             notes += FBNetTrainer.check(run)
     return cfg, notes

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Sequence
 
 from detectron2.config import get_cfg
-from detectron2.data import DatasetFromList, MapDataset, get_detection_dataset_dicts
-from detectron2.data.samplers import InferenceSampler
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import WarmupParamScheduler
 from detectron2.utils import comm
 from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler, ParamScheduler
-from torch.utils.data import DataLoader
 
 from fbnet_plugin.arch import get_arch
 from fbnet_plugin.data import ClassificationMapper, DatasetError, TrainLoader
-from fbnet_plugin.data.batch import pack
 from fbnet_plugin.data.loaders import orientations, require_same_classes
 from fbnet_plugin.data.order import shuffled
 from fbnet_plugin.evaluation import build_evaluator
@@ -81,19 +78,6 @@ def train_loader(
         num_workers=num_workers,
         bucket_of=orientations(dataset) if aspect_ratio_grouping else None,
         torch_alone=isinstance(mapper, ClassificationMapper),
-    )
-
-
-def classification_test_loader(
-    dataset: Dicts, mapper: Mapper, *, total_batch_size: int, num_workers: int = 4
-) -> DataLoader:
-    """Each image once, in lists of up to ``total_batch_size`` / processes; arguments as ``train_loader``'s."""
-    return DataLoader(
-        MapDataset(DatasetFromList(dataset, copy=False), mapper),
-        batch_size=max(total_batch_size // comm.get_world_size(), 1),
-        sampler=InferenceSampler(len(dataset)),
-        num_workers=num_workers,
-        collate_fn=pack,
     )
 
 

@@ -7,7 +7,7 @@ import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -22,6 +22,7 @@ from fbnet_plugin.latency import LatencyError
 
 from .config_file import find_config, load_config
 from .errors import ConfigError
+from .launch import launch
 from .registry import trainer_class
 from .stop import TrainingStopped
 from .validate import validate
@@ -53,6 +54,38 @@ def num_gpus(args: argparse.Namespace) -> int:
     return 0 if args.num_gpus == 1 and not torch.cuda.is_available() else args.num_gpus
 
 
+def world_size(args: argparse.Namespace) -> int:
+    """Number of processes on all machines."""
+    return args.num_machines * max(num_gpus(args), args.num_processes)
+
+
+def usable_device(args: argparse.Namespace, key: str, device: str) -> Tuple[str, List[str]]:
+    """``device``, or "cpu" where it needs a GPU and the run has none, and a warning if so.
+
+    Args:
+        args: from ``argument_parser``.
+        key: of the config that names the device.
+        device: its value.
+    """
+    if torch.device(device).type != "cuda" or num_gpus(args) > 0:
+        return device, []
+    reason = "PyTorch finds no CUDA device" if not torch.cuda.is_available() else "--num-gpus is 0"
+    return "cpu", [f"{key} is {device}, but {reason}; using cpu"]
+
+
+def launch_run(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """``run(args)`` in each of the processes that the command line asks for; see ``launch``."""
+    launch(
+        run,
+        num_gpus=num_gpus(args),
+        num_processes=args.num_processes,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
 def prepare(args: argparse.Namespace) -> Tuple[CfgNode, List[str]]:
     """The config that ``args`` describe, checked and frozen; nothing is written.
 
@@ -67,14 +100,9 @@ def prepare(args: argparse.Namespace) -> Tuple[CfgNode, List[str]]:
     """
     cfg = load_config(args.config_file, args.opts)
     args.config_file = find_config(args.config_file) if args.config_file else ""
-    notes = []
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and num_gpus(args) == 0:
-        reason = "PyTorch finds no CUDA device" if not torch.cuda.is_available() else "--num-gpus is 0"
-        notes.append(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but {reason}; using cpu")
-        cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE, notes = usable_device(args, "MODEL.DEVICE", cfg.MODEL.DEVICE)
     register_from_config(cfg)
-    world_size = args.num_machines * max(num_gpus(args), args.num_processes)
-    notes += validate(cfg, eval_only=args.eval_only, resume=args.resume, world_size=world_size)
+    notes += validate(cfg, eval_only=args.eval_only, resume=args.resume, world_size=world_size(args))
     cfg.freeze()
     if not args.eval_only:
         notes += trainer_class(cfg).check(cfg)

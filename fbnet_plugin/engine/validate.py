@@ -47,9 +47,9 @@ def validate(cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, wor
         ArchError: the architecture cannot be used.
         DatasetError: a dataset of this project cannot be used.
     """
-    _require_known("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, (name for name, _ in META_ARCH_REGISTRY))
-    _require_known("MODEL.SUPERNET.INNER", inner_name(cfg), (name for name, _ in META_ARCH_REGISTRY))
-    _require_known("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, (name for name, _ in BACKBONE_REGISTRY))
+    require_known("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, (name for name, _ in META_ARCH_REGISTRY))
+    require_known("MODEL.SUPERNET.INNER", inner_name(cfg), (name for name, _ in META_ARCH_REGISTRY))
+    require_known("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, (name for name, _ in BACKBONE_REGISTRY))
     if cfg.MODEL.BACKBONE.NAME.startswith("build_fbnet_"):
         arch_from_config(cfg)
     used = {"DATASETS.TEST": cfg.DATASETS.TEST} if eval_only else {"DATASETS.TRAIN": cfg.DATASETS.TRAIN}
@@ -83,7 +83,11 @@ def _check_parts(cfg: CfgNode, world_size: int) -> None:
         )
 
 
-def _require_known(key: str, name: str, known: Iterable[str]) -> None:
+def require_known(key: str, name: str, known: Iterable[str]) -> None:
+    """
+    Raises:
+        ConfigError: the value ``name`` of ``key`` is none of ``known``; the message suggests the nearest.
+    """
     names = sorted(known)
     if name not in names:
         raise ConfigError(f"{key} is {name!r}{did_you_mean(name, names)} (known: {', '.join(names)})")
@@ -92,7 +96,7 @@ def _require_known(key: str, name: str, known: Iterable[str]) -> None:
 def _check_datasets(cfg: CfgNode, used: "dict[str, Sequence[str]]") -> List[str]:
     for key, names in used.items():
         for name in names:
-            _require_known(key, name, DatasetCatalog.list())
+            require_known(key, name, DatasetCatalog.list())
     every = sorted({name for names in used.values() for name in names})
     _check_task(cfg, is_classification(every), every)
     notes = []

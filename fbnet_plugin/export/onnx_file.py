@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib
-import io
 import itertools
-import logging
 import re
-import warnings
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 import torch
 
+from ..latency.measure.onnx_runner import quiet
 from .errors import ExportError, ExportInputError
 from .exportable import Exportable, Feed, Outputs
 from .prepare import prepared
@@ -137,19 +134,6 @@ class OnnxNetwork:
         values = (self.session.get_inputs(), self.session.get_outputs())
         inputs, outputs = ({one.name: list(one.shape) for one in some} for some in values)
         return inputs, outputs
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silences what exporters and quantizers say about themselves."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def _short(error: BaseException) -> str:

@@ -12,9 +12,10 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
 
+from ..latency.measure.onnx_runner import quiet
 from .errors import ExportError, ExportInputError
 from .exportable import Exportable, Feed
-from .onnx_file import quiet, with_metadata
+from .onnx_file import with_metadata
 
 METHODS = ("minmax", "entropy", "percentile")
 PERCENTILE = 99.99  # of the values that "percentile" keeps

@@ -11,7 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from ..data import ClassificationMapper, DatasetError, DetectionMapper
-from ..data.image_folder import IMAGE_SUFFIXES
+from ..data.catalog import spread
+from ..data.image_folder import IMAGE_SUFFIXES, images_below
 from .errors import ExportInputError
 
 # Photographs that scikit-image carries in its package.
@@ -79,7 +80,7 @@ def named_images(cfg: CfgNode, names: Sequence[str], count: int) -> Samples:
     entries: List[Dict[str, Any]] = []
     for name in names:
         if os.path.isdir(name):
-            found = spread(_files_below(name), count)
+            found = spread(images_below(name), count)
             if not found:
                 accepted = ", ".join(IMAGE_SUFFIXES)
                 raise ExportInputError(f"{name}: no images in this folder (files that end in {accepted})")
@@ -93,21 +94,9 @@ def named_images(cfg: CfgNode, names: Sequence[str], count: int) -> Samples:
     return Samples(_read(cfg, entries), f"{len(entries)} images of {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
 
 
-def spread(entries: List[Any], count: int) -> List[Any]:
-    """``count`` of the entries at even distances, since folders and datasets are often sorted by class."""
-    if len(entries) <= count:
-        return list(entries)
-    return [entries[index * len(entries) // count] for index in range(count)]
-
-
 def _read(cfg: CfgNode, entries: Sequence[Dict[str, Any]]) -> List[torch.Tensor]:
     mapper = test_mapper(cfg)
     return [mapper(dict(entry))["image"] for entry in entries]
-
-
-def _files_below(folder: str) -> List[str]:
-    found = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
-    return sorted(path for path in found if path.lower().endswith(IMAGE_SUFFIXES))
 
 
 def _bundled_folder() -> str:

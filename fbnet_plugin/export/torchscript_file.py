@@ -8,9 +8,9 @@ from typing import Any, Dict, Tuple
 
 import torch
 
+from ..latency.measure.onnx_runner import quiet
 from .errors import ExportError
 from .exportable import Exportable, Feed, Outputs
-from .onnx_file import quiet
 from .prepare import prepared
 
 METADATA = "metadata.json"  # extra file in the archive

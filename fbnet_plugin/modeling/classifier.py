@@ -54,8 +54,11 @@ class ClassifierHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> logits (N, num_classes)"""
-        x = self.blocks(x).mean((2, 3))  # (N, C')
-        return self.fc(self.dropout(x))
+        return self.fc(self.hidden(x))
+
+    def hidden(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> what the linear layer takes, (N, C')"""
+        return self.dropout(self.blocks(x).mean((2, 3)))
 
 
 @META_ARCH_REGISTRY.register()

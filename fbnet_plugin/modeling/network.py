@@ -84,8 +84,7 @@ class FBNet(nn.Module):
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """The last map -> logits (N, num_classes), or with ``pre_logits`` what the last layer takes."""
-        x = self.head.dropout(self.head.blocks(x).mean((2, 3)))  # (N, head_hidden_size)
-        return x if pre_logits else self.head.fc(x)
+        return self.head.hidden(x) if pre_logits else self.head(x)
 
 
 class FBNetFeatures(nn.Module):

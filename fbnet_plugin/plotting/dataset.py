@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
 
 from ..data import DatasetError, build_test_loader, build_train_loader, is_classification, training_dicts
+from ..data.catalog import spread
 from ..engine import ConfigError
 from ..modeling.mixup import Mixup
 from .demo_drawing import class_name, resized, visualizer_class, with_lines
@@ -69,8 +70,7 @@ def annotated(cfg: CfgNode, which: str, count: int) -> Iterator[Shown]:
     name = dataset_name(cfg, which)
     dicts = _dicts(cfg, name, which)
     metadata = MetadataCatalog.get(name)
-    for index in _spread(len(dicts), count):
-        one = dicts[index]
+    for one in spread(dicts, count):
         pixels = one["image"] if "image" in one else read_rgb(one["file_name"])
         if "label" in one:
             yield _classified(one, pixels, [class_name(one["label"], metadata.get("thing_classes"))])
@@ -86,10 +86,6 @@ def _dicts(cfg: CfgNode, name: str, which: str) -> List[Dict[str, Any]]:
     except OSError as error:  # Detectron2's own datasets
         root = os.environ.get("DETECTRON2_DATASETS", "unset: ./datasets")
         raise DatasetError(f"dataset {name!r}: {error} (DETECTRON2_DATASETS is {root})") from None
-
-
-def _spread(length: int, count: int) -> Sequence[int]:
-    return [index * length // count for index in range(count)] if count < length else range(length)
 
 
 def loaded(cfg: CfgNode, which: str, count: int) -> Iterator[Shown]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..atomic_file import atomic_write
 from ..data import DatasetError
-from ..data.image_folder import IMAGE_SUFFIXES
+from ..data.image_folder import IMAGE_SUFFIXES, images_below
 from ..data.mapper import read_image
 from ..engine import ConfigError
 
@@ -93,7 +93,7 @@ def _find(item: str, output: str) -> Iterator[_Found]:
         yield _Found(item, os.path.basename(item), True)
         return
     if os.path.isdir(item):
-        root, paths, kind = item, _images_below(item), "images in this folder or below it"
+        root, paths, kind = item, images_below(item), "images in this folder or below it"
     elif glob.has_magic(item):
         root = item[: min(item.find(sign) for sign in "*?[" if sign in item)].rpartition(os.sep)[0]
         paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
@@ -107,13 +107,6 @@ def _find(item: str, output: str) -> Iterator[_Found]:
         raise ConfigError(f"--input {item}: no {kind}")
     for path in paths:
         yield _Found(path, os.path.relpath(path, root), False)
-
-
-def _images_below(folder: str) -> List[str]:
-    paths = []
-    for where, _, names in os.walk(folder, followlinks=True):
-        paths += [os.path.join(where, name) for name in names if suffix_of(name) in IMAGE_SUFFIXES]
-    return sorted(paths)
 
 
 def _outside(paths: Sequence[str], output: str) -> List[str]:

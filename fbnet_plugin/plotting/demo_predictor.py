@@ -21,6 +21,7 @@ from ..checkpoint import FBNetCheckpointer
 from ..data import ClassificationMapper, DatasetError, register_from_config
 from ..data.image_folder import known_classes
 from ..engine import ConfigError, load_config, trainer_class
+from ..engine.validate import require_known
 from ..modeling import ImageClassifier
 from ..modeling.arch import arch_from_config
 
@@ -43,12 +44,8 @@ def demo_config(config_file: str, opts: Sequence[str] = (), threshold: float = 0
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--confidence-threshold is {threshold:g}, expected 0 to 1")
     cfg = load_config(config_file, opts)
-    for key, name, registry in (
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
-        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
-    ):
-        if name not in registry:
-            raise ConfigError(f"{key} is {name!r} (known: {', '.join(sorted(known for known, _ in registry))})")
+    require_known("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, (name for name, _ in META_ARCH_REGISTRY))
+    require_known("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, (name for name, _ in BACKBONE_REGISTRY))
     if cfg.MODEL.BACKBONE.NAME.startswith("build_fbnet_"):
         arch_from_config(cfg)
     if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():

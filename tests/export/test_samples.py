@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from fbnet_plugin.data.catalog import spread
 from fbnet_plugin.engine import load_config
 from fbnet_plugin.export import samples
 from fbnet_plugin.export.errors import ExportInputError
-from fbnet_plugin.export.samples import named_images, sample_images, spread
+from fbnet_plugin.export.samples import named_images, sample_images
 
 
 @pytest.fixture

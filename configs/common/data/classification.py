@@ -4,11 +4,11 @@ from detectron2.config import LazyCall as L
 
 from fbnet_plugin.data import ClassificationMapper
 from fbnet_plugin.data.augmentation import testing_transform, training_transform
+from fbnet_plugin.data.loaders import classification_test_loader
 from fbnet_plugin.engine.lazy_parts import (
     arch_resolution,
     arch_test_resize,
     classification_dicts,
-    classification_test_loader,
     dataset_evaluator,
     train_loader,
 )

@@ -96,7 +96,7 @@ def export(network: Network) -> bytes:
     fixed: Dict[str, Any] = {"input_names": ["image"], "opset_version": OPSET}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         fixed["dynamo"] = False  # the older exporter needs no further package and is ten times faster
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "network.onnx"
         torch.onnx.export(_Chain(network.layers).eval(), (network.input,), str(path), **fixed)
         model = path.read_bytes()
@@ -107,15 +107,16 @@ def export(network: Network) -> bytes:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what exporters and quantisers print about themselves."""
+def quiet() -> Iterator[None]:
+    """Silences what exporters and quantisers say about themselves."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
 
 
 def _layer_of(name: str) -> Optional[int]:
@@ -215,7 +216,7 @@ def quantize(model: bytes, network: Network) -> bytes:
             self._left -= 1
             return {"image": torch.randn_like(network.input).cpu().numpy()} if self._left >= 0 else None
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(model)
         quantize_static(
